@@ -48,13 +48,12 @@ async def _counted(mesh: RunningMesh, name: str) -> float:
 
 async def calls_served(page: str, service: str, method: str) -> int:
     """How many calls of a method have ended in the process whose page is at host:port `page`."""
-    samples = await asyncio.to_thread(_samples, page, "rpc_server_duration_seconds")
+    samples = await asyncio.to_thread(_samples, page, "rpc_server_call_duration_seconds")
     return int(
         sum(
             sample.value
             for sample in samples
-            if sample.name.endswith("_count")
-            and (sample.labels["rpc_service"], sample.labels["rpc_method"]) == (service, method)
+            if sample.name.endswith("_count") and sample.labels["rpc_method"] == f"{service}/{method}"
         )
     )
 

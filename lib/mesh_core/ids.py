@@ -43,6 +43,12 @@ def new_uuid() -> UUID:
     return UUID(value.to_bytes(16, "big"))
 
 
+def made_at(uuid: UUID) -> float:
+    """When `new_uuid` made it, in seconds since 1970."""
+    n = int.from_bytes(uuid.bytes[:8], "big")
+    return (n >> 16) / 1e3 + (n & 0xFFF) / 4096e3
+
+
 def encode(prefix: Prefix, uuid: UUID) -> str:
     """The public form of `uuid`."""
     n = int.from_bytes(uuid.bytes, "big")

@@ -8,11 +8,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from prometheus_client import Gauge
+
+from mesh_core.metrics import Open, gauges
 
 logger = structlog.get_logger(__name__)
 
-RUNNING = Gauge("mesh_background_tasks", "Background tasks that run, by name", ["task"])
+RUNNING = gauges(
+    "mesh_background_tasks",
+    "Background tasks that run, by name.",
+    answers="Does everything run that should go on by itself?",
+    task=Open("names that background tasks have in the code", 200),
+)
 
 
 class Supervisor:

@@ -19,9 +19,7 @@ from tests.support.mesh_api import Caller, Tenant
 from tests.support.mesh_process import MeshProcess, run_mesh, run_mesh_here
 from tests.support.xds_caller import Report, XdsCaller
 
-SERVED = re.compile(
-    r'rpc_server_duration_seconds_count\{rpc_grpc_status_code="\d+",rpc_method="SendMessage",.*\} (\S+)'
-)
+SERVED = re.compile(r'rpc_server_call_duration_seconds_count\{rpc_method="[\w.]+/SendMessage",.*\} (\S+)')
 ACCOUNTS = 4
 
 

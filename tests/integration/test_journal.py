@@ -236,7 +236,7 @@ class TestTime:
         journal = await world.journal("a", timeout="300ms")
         account = await world.account("a")
         await world.slow_all_down(1.0)
-        call, before = journal.accept(account, outbound()), RESENT._value.get()
+        call, before = journal.accept(account, outbound()), RESENT.value
         await eventually(partial(_resent, before + 12))
         await world.end_slowness()
         assert await call == COMMITTED
@@ -274,7 +274,7 @@ class TestTime:
             transaction = blocker.transaction()
             await transaction.start()
             await blocker.execute("SELECT FROM node_incarnation FOR UPDATE")
-            call, before = journal.accept(account, outbound()), RESENT._value.get()
+            call, before = journal.accept(account, outbound()), RESENT.value
             await eventually(partial(_resent, before + 3))
             assert journal.batches == 0
             await transaction.rollback()
@@ -288,4 +288,4 @@ async def told(world: World) -> list[str | int]:
 
 
 async def _resent(times: float) -> bool:
-    return bool(RESENT._value.get() >= times)
+    return bool(RESENT.value >= times)

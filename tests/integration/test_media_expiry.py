@@ -481,10 +481,10 @@ async def test_a_tenant_whose_room_is_nearly_used_up_is_counted(
     await pool.execute("""UPDATE tenant SET settings = '{"max_media_bytes": 100}' WHERE id = $1""", tenant)
     watch = QuotaWatch(ObjectRepository(database))
     await watch.look()
-    assert TENANTS._value.get() == 1
+    assert TENANTS.value == 1
     await pool.execute("""UPDATE tenant SET settings = '{"max_media_bytes": 102}' WHERE id = $1""", tenant)
     await watch.look()
-    assert TENANTS._value.get() == 0
+    assert TENANTS.value == 0
 
 
 async def test_uploads_that_wait_for_a_tenant_hold_no_connections_of_others(

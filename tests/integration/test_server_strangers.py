@@ -175,11 +175,11 @@ async def test_a_connection_whose_calls_are_refused_over_and_over_ends_and_other
 ) -> None:
     monkeypatch.setattr(refusals, "REFUSED_OF_ADDRESS", 20)
     monkeypatch.setattr(refusals, "REFUSED_OF_CONNECTION", 5)
-    before = ENDED._value.get()
+    before = ENDED.value
     async with raw_connection(server.address) as other, raw_connection(server.address) as refused:
         other.begin(f"/{SERVICE}/Unary")
         for _ in range(30):
             refused.begin(path)
         await refused.wait_ended(10)
-        await eventually(lambda: ENDED._value.get() == before + 1, what="the count of ended connections")
+        await eventually(lambda: ENDED.value == before + 1, what="the count of ended connections")
         assert not other.ended

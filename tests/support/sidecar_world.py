@@ -104,7 +104,7 @@ class SidecarWorld:
 class InProcess:
     """Takes the place of `Process` where the test is not about that: the sidecar is of this process."""
 
-    pid = resident_bytes = 0
+    pid = 0
 
     def __init__(self, fake: fake_sidecar.FakeSidecar) -> None:
         self._fake = fake

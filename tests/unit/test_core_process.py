@@ -23,7 +23,7 @@ from mesh_core.process import logs
 from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
 from mesh_core.settings import TelemetrySettings
 from mesh_core.tasks import Supervisor
-from mesh_core.telemetry import metrics, tracing
+from mesh_core.telemetry import metrics_page, rpc_metrics, tracing
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -113,30 +113,32 @@ def test_logs_are_json_with_the_trace_and_without_local_variables(capsys: pytest
 
 
 def sample(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(f"rpc_server_duration_seconds_{name}", {"rpc_system": "grpc", **labels})
+    return REGISTRY.get_sample_value(
+        f"rpc_server_call_duration_seconds_{name}", {"rpc_system_name": "grpc", **labels}
+    )
 
 
 def test_durations_are_a_cumulative_histogram_by_method_and_code() -> None:
-    method = metrics.durations("test.Histogram", "Call")
-    assert metrics.durations("test.Histogram", "Call") is method
+    method = rpc_metrics.served("/test.Histogram/Call")
+    assert rpc_metrics.served("/test.Histogram/Call") is method
     for seconds in (0.0004, 0.0005, 0.003, 60.0):
         method.observe(grpc.StatusCode.OK, seconds)
     method.observe(grpc.StatusCode.NOT_FOUND, 0.001)
-    labels = {"rpc_service": "test.Histogram", "rpc_method": "Call", "rpc_grpc_status_code": "0"}
+    labels = {"rpc_method": "test.Histogram/Call", "rpc_response_status_code": "OK"}
     assert sample("bucket", le="0.0005", **labels) == 2
     assert sample("bucket", le="0.005", **labels) == 3
     assert sample("bucket", le="10.0", **labels) == 3
     assert sample("bucket", le="+Inf", **labels) == 4
     assert sample("count", **labels) == 4
     assert sample("sum", **labels) == pytest.approx(60.0039)
-    assert sample("count", **labels | {"rpc_grpc_status_code": "5"}) == 1
+    assert sample("count", **labels | {"rpc_response_status_code": "NOT_FOUND"}) == 1
 
 
 def test_a_taken_metrics_port_is_a_startup_error() -> None:
-    page = metrics.serve_metrics("127.0.0.1:0")
+    page = metrics_page.serve_metrics("127.0.0.1:0")
     try:
         with pytest.raises(StartupError, match=f"127.0.0.1:{page.port}"):
-            metrics.serve_metrics(f"127.0.0.1:{page.port}")
+            metrics_page.serve_metrics(f"127.0.0.1:{page.port}")
     finally:
         page.close()
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from mesh_core.telemetry import page_server
-from mesh_core.telemetry.metrics import MetricsPage, serve_metrics
+from mesh_core.telemetry.metrics_page import MetricsPage, serve_metrics
 from tests.support.eventually import wait_until
 
 

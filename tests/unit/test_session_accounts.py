@@ -239,7 +239,7 @@ async def guarded(
 
 
 def unloadable() -> float:
-    value = REGISTRY.get_sample_value("mesh_accounts_unloadable")
+    value = REGISTRY.get_sample_value("mesh_sessions_unloadable")
     assert value is not None
     return value
 

@@ -115,9 +115,9 @@ async def test_an_event_of_no_finite_time_is_handled(
 ) -> None:
     rows, reader = Rows(lambda _: None), Stored(2)
     reader.events[1] = replace(reader.events[1], commit_time=moment)  # as asyncpg tells of it
-    before = fan_out.EVENTS._value.get()
+    before = fan_out.EVENTS.value
     async with running(rows, reader, monkeypatch):
-        await eventually(lambda: fan_out.EVENTS._value.get() == before + 2)
+        await eventually(lambda: fan_out.EVENTS.value == before + 2)
     assert rows.written == [event.id for event in reader.events]
 
 
@@ -129,11 +129,11 @@ async def test_an_event_that_the_database_refuses_is_left_out_alone(monkeypatch:
         if poison in events:
             raise asyncpg.DataError
 
-    rows, before = Rows(refuse), SKIPPED._value.get()
+    rows, before = Rows(refuse), SKIPPED.value
     async with running(rows, reader, monkeypatch):
         await eventually(lambda: rows.position == (50, 1))
     assert rows.written == [event.id for event in reader.events if event.id != poison]
-    assert SKIPPED._value.get() == before + 1
+    assert SKIPPED.value == before + 1
 
 
 async def test_after_small_parts_they_get_large_again(monkeypatch: pytest.MonkeyPatch) -> None:

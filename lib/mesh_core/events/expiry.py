@@ -9,17 +9,21 @@ import asyncpg
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
-from prometheus_client import Counter
 
 from mesh_core import ids
 from mesh_core.database.pool import AnyConnection
 from mesh_core.ids import Prefix, new_uuid
+from mesh_core.metrics import counter
 from sessionmesh.v1.event_pb2 import Event, SubscriptionExpiredEvent
 
 logger = structlog.get_logger(__name__)
 
 EVENT_TYPE = "subscription.expired"
-EXPIRED = Counter("mesh_subscriptions_expired", "Named subscriptions that lost their place")
+EXPIRED = counter(
+    "mesh_subscriptions_expired_total",
+    "Named subscriptions that lost their place.",
+    answers="Do subscribers lag so far that they lose events?",
+)
 
 
 async def expire_behind(connection: AnyConnection, xid: int, seq: int, tenant: UUID | None = None) -> int:

@@ -8,13 +8,17 @@ from typing import TypeVar
 
 import msgspec
 import structlog
-from prometheus_client import Counter
 
+from mesh_core.metrics import counter
 from mesh_wire.etcd import kv_pb2
 
 logger = structlog.get_logger(__name__)
 
-UNREADABLE = Counter("mesh_cluster_unreadable_keys_total", "Keys in etcd that said what no node would write")
+UNREADABLE = counter(
+    "mesh_ownership_unreadable_keys_total",
+    "Keys in etcd that said what no node would write.",
+    answers="Does somebody else write into this cluster's keys?",
+)
 T = TypeVar("T")
 
 

@@ -40,7 +40,7 @@ import uvloop
 from mesh_core.errors import StartupError
 from mesh_core.process import logs
 from mesh_core.settings import TelemetrySettings, load
-from mesh_core.telemetry import metrics, tracing
+from mesh_core.telemetry import metrics_page, tracing
 
 logger = structlog.get_logger(__name__)
 
@@ -95,7 +95,7 @@ def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[Non
     loaded: S = load(settings)
     logs.configure(service, loaded.telemetry)
     tracing.configure(service, loaded.telemetry)
-    metrics.describe_process(service, service_version())
+    metrics_page.describe_process(service, service_version())
     code = uvloop.run(_serve(main, loaded))
     tracing.shutdown()
     sys.exit(code)
@@ -104,6 +104,7 @@ def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[Non
 async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int:
     stop = Stop()
     loop = asyncio.get_running_loop()
+    metrics_page.watch_loop(loop)
     task = asyncio.ensure_future(main(settings, stop))
     killed = 0
 

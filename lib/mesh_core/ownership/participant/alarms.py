@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from mesh_core.etcd import boottime
 from mesh_core.ownership import metrics
-from mesh_core.ownership.participant.keeper import Keeper
+from mesh_core.ownership.participant.keeper import Keeper, Phase
 from mesh_core.ownership.participant.table_writer import TableWriter
 
 logger = structlog.get_logger(__name__)
@@ -23,7 +25,10 @@ class Alarms:
         self._planner = planner
         self._since: dict[str, float] = {}
         self._raised: set[str] = set()
-        metrics.RUNNING.set_function(lambda: len(keeper.running()))
+        for phase in Phase:
+            metrics.SHARDS.labels(phase.name.lower()).set_function(partial(keeper.count, phase))
+        for place, authority in enumerate(metrics.AUTHORITIES):
+            metrics.BEAT_AGE.labels(authority).set_function(partial(_silence, keeper, place))
         metrics.DEADLINE.set_function(lambda: keeper.next_drop() - boottime())
         metrics.WAITING.set_function(lambda: keeper.longest_wait(boottime()))
 
@@ -51,3 +56,7 @@ class Alarms:
         elif now - self._since.setdefault(alarm, now) >= ALARM_AFTER and alarm not in self._raised:
             self._raised.add(alarm)
             logger.warning("ownership alarm", alarm=alarm, detail=detail)
+
+
+def _silence(keeper: Keeper, place: int) -> float:
+    return keeper.silence(boottime())[place]

@@ -208,6 +208,15 @@ class Keeper:
             waiting = [t.waiting_since for t in self.tenures.values() if t.phase is Phase.CLAIMED]
         return max((now - since for since in waiting if since), default=0.0)
 
+    def silence(self, now: float) -> tuple[float, float]:
+        """Seconds since the last beat was sent that etcd, and that Postgres, answered."""
+        return now - self._etcd_sent, now - self._pg_sent
+
+    def count(self, phase: Phase) -> int:
+        """How many shards are so far on their way."""
+        with self.lock:
+            return sum(tenure.phase is phase for tenure in self.tenures.values())
+
     def running(self) -> Mapping[int, int]:
         """Epochs of the shards that are held."""
         with self.lock:

@@ -164,7 +164,7 @@ class KeeperThread:
             self._drop()
         else:
             now = boottime()
-            metrics.BEAT_SECONDS.labels("etcd").observe(now - beat.sent)
+            metrics.BEAT_DURATION.labels("etcd").observe(now - beat.sent)
             self._drop()
             if lease:
                 keeper.lease_renewed(beat.id, beat.sent, now)
@@ -188,7 +188,7 @@ class KeeperThread:
             keeper.beat_refused()
             self._on_loop(self._listener.beat_refused, error)
         else:
-            metrics.BEAT_SECONDS.labels("postgres").observe(boottime() - sent)
+            metrics.BEAT_DURATION.labels("postgres").observe(boottime() - sent)
             self._drop()
             keeper.beat_answered(sent)
             self._on_loop(self._listener.beat_answered, wanted)

@@ -10,18 +10,23 @@ from collections import Counter, deque
 from itertools import islice
 
 import asyncpg
-import prometheus_client
 import structlog
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
 from mesh_core.ids import Prefix
+from mesh_core.metrics import counters
 from mesh_core.rpc.audit.calls import AuditRecord, uuid_of
 from mesh_core.signal import Signal
 
 logger = structlog.get_logger(__name__)
 
-DROPPED = prometheus_client.Counter("mesh_audit_dropped", "Calls that were not noted", ["reason"])
+DROPPED = counters(
+    "mesh_audit_dropped_total",
+    "Calls that were not noted.",
+    answers="Is the audit log complete?",
+    reason=["refused too often", "no room", "refused by the database"],
+)
 
 ROOM = 10_000
 """Records that may wait for the database."""

@@ -15,6 +15,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core import ids
 from mesh_core.errors import InvalidField, PermissionDenied, Unauthenticated, Unavailable
 from mesh_core.ids import Prefix
+from mesh_core.metrics.caches import hits, misses
 from mesh_core.rpc.auth.guesses import Guesses
 from mesh_core.rpc.auth.identity import ADMIN_SCOPES, BOOTSTRAP_KEY_ID, MESH_SCOPES, Identity, Role
 from mesh_core.rpc.auth.keys import KeyRow, Lookup, looks_like_key, secret_hash
@@ -22,6 +23,8 @@ from mesh_core.settings import AuthSettings
 from sessionmesh.v1 import authorization_pb2
 
 logger = structlog.get_logger(__name__)
+
+_HITS, _MISSES = hits("keys"), misses("keys")
 
 
 class Authenticator(Protocol):
@@ -79,7 +82,10 @@ class KeyAuthenticator:
                 return None
             if entry.refresh is None:
                 self._refresh(token[4:30], entry)
-        return entry.judge(digest, now)
+        identity = entry.judge(digest, now)
+        if identity is not None:
+            _HITS.inc()
+        return identity
 
     async def authenticate(self, authorization: str, tenant: str, source: str = "") -> Identity:
         """See `Authenticator`; also raises `Unavailable` for a key never seen while the database is
@@ -112,6 +118,7 @@ class KeyAuthenticator:
 
     async def _look_up(self, name: str, entry: _Entry, source: str) -> None:
         """Look it up for a caller; it counts as a guess from the beginning, since many may be under way."""
+        _MISSES.inc()
         self._guesses.begin(source)
         await asyncio.shield(self._refresh(name, entry))
         if entry.row is not None or not entry.answered:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from prometheus_client import Counter
-
 from mesh_core.errors import ResourceExhausted
+from mesh_core.metrics import counter
 
 MAX_UNKNOWN = 100
 """Keys of the right form that are unknown, from one address in a window."""
 WINDOW_SECONDS = 60.0
 MAX_ADDRESSES = 10_000
-REFUSED = Counter("mesh_auth_guesses_refused_total", "Keys not looked up, as their address tried too many")
+REFUSED = counter(
+    "mesh_auth_guesses_refused_total",
+    "Keys not looked up, as their address tried too many.",
+    answers="Does somebody try keys?",
+)
 
 
 @dataclass(slots=True)

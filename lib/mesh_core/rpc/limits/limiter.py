@@ -11,11 +11,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import Counter
-
 from mesh_core import ids
 from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix
+from mesh_core.metrics import Open, counters
 from mesh_core.rpc.auth import Identity
 from mesh_core.rpc.auth.identity import BOOTSTRAP_KEY_ID
 from mesh_core.rpc.limits.bucket import Bucket
@@ -28,8 +27,19 @@ from sessionmesh.v1.authorization_pb2 import (
     CallClass,
 )
 
-REFUSED = Counter("mesh_limits_refused_total", "Calls over a limit", ["limit", "call_class"])
-ALONE = Counter("mesh_limits_uncounted_total", "Calls served that only this process counted", ["call_class"])
+REFUSED = counters(
+    "mesh_limits_refused_total",
+    "Calls over a rate limit, by what the limit is of and the call's class.",
+    answers="Whose calls are refused for their rate?",
+    limit=Open("what rates are limited of: tenant, key, account, address", 20),
+    call_class=CALL_CLASSES,
+)
+ALONE = counters(
+    "mesh_limits_uncounted_total",
+    "Calls served that only this process counted.",
+    answers="Do the rate limits hold for the whole mesh?",
+    call_class=CALL_CLASSES,
+)
 MAX_BUCKETS = 50_000
 """Limits that this process remembers; those that it forgets are counted in Redis alone."""
 

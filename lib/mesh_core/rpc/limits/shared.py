@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
-from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from mesh_core.metrics import counters
 from mesh_core.rpc.limits.bucket import Bucket
 
 logger = structlog.get_logger(__name__)
@@ -36,7 +36,12 @@ that is held up for a second would hear its own time-out first, and then the ans
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it did not answer; calls do not wait for it meanwhile."""
 
-ASKED = Counter("mesh_limits_asked_total", "Round trips to Redis for limits of calls", ["outcome"])
+ASKED = counters(
+    "mesh_limits_asked_total",
+    "Round trips to Redis for limits of calls.",
+    answers="Does Redis answer in time?",
+    outcome=["answered", "unavailable"],
+)
 
 
 @dataclass(frozen=True, slots=True)

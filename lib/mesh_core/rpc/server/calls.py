@@ -24,7 +24,7 @@ from mesh_core.rpc.server.gate import Gate, Method, RpcHandler, ServeBytes
 from mesh_core.rpc.server.parsing import Context, Parse, Serve, parsed, parsing, parsing_all
 from mesh_core.rpc.server.reading_out import read_out, reading_out
 from mesh_core.rpc.server.refusals import Refusals
-from mesh_core.telemetry import metrics, tracing
+from mesh_core.telemetry import rpc_metrics, tracing
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
 INTERNAL = "sessionmesh.internal."
@@ -100,7 +100,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     relayed_calls, source_of, admit = gate.entry.relayed, gate.entry.sources.of, gate.entry.admit
     names_account, call_class = method.names_account, method.call_class
     internal = method.service.startswith(INTERNAL) and bool(relayed_calls)
-    observe, came = metrics.durations(method.service, method.name).observe, gate.bodies.came
+    observe, came = rpc_metrics.served(path).observe, gate.bodies.came
     noted = gate.audit is not None and method.audited is not None
     begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
 
@@ -115,8 +115,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         begun = enters = False
         answer = failure = None
         asked = request if noted else None
+        authorization = tenant = traceparent = relayed = account_id = ""
         try:
-            authorization = tenant = traceparent = relayed = account_id = ""
             metadata: Any = context.invocation_metadata()  # pairs of text; never None on a server
             for key, value in metadata:
                 if key == "authorization":
@@ -181,7 +181,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                 code = StatusCode.CANCELLED
                 raise asyncio.CancelledError from None
         finally:
-            observe(code, perf_counter() - started)
+            observe(code, perf_counter() - started, traceparent)
             if span is not None:
                 span.set("rpc.grpc.status_code", code.value[0])
                 span.end()

@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import prometheus_client
-
 from mesh_core.errors import ResourceExhausted, Unauthenticated, Unimplemented
+from mesh_core.metrics import counter
 from mesh_core.rpc.limits.entry import Sources
 from mesh_core.rpc.server.connections import Peer, peer_of
 
@@ -30,8 +29,10 @@ somebody else there, whose key has just expired, is told why.
 LEFT_SECONDS = 30.0
 MAX_ADDRESSES = 10_000
 MAX_ENDED = 10_000
-ENDED = prometheus_client.Counter(
-    "mesh_server_connections_ended_total", "Connections ended as too many calls of their address were refused"
+ENDED = counter(
+    "mesh_server_connections_ended_total",
+    "Connections ended as too many calls of their address were refused.",
+    answers="Does somebody flood this part without a key?",
 )
 
 End = Callable[[Collection[Peer]], int]

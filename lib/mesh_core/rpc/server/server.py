@@ -27,7 +27,7 @@ from mesh_core.rpc.server.refusals import Refusals
 from mesh_core.rpc.server.standard import Health, add_standard_services
 from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.settings import ServerSettings
-from mesh_core.telemetry.metrics import MetricsPage, serve_metrics
+from mesh_core.telemetry.metrics_page import MetricsPage, serve_metrics
 from sessionmesh.internal.v1 import peer_pb2_grpc
 from sessionmesh.v1.authorization_pb2 import Scope
 

@@ -16,14 +16,14 @@ from mesh_core.rpc.limits.entry import RELAYED_KEY
 from mesh_core.rpc.server import status
 from mesh_core.rpc.server.gate import Gate, Method, RpcHandler
 from mesh_core.rpc.server.parsing import Context
-from mesh_core.telemetry import metrics
+from mesh_core.telemetry import rpc_metrics
 from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
 
 def reading_late(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     """`handler`, of a method with one request and all that surrounds it, for gRPC to call as a stream's."""
     serve: Any = handler.unary_stream or handler.unary_unary
-    observe = metrics.durations(method.service, method.name).observe
+    observe = rpc_metrics.served(method.path).observe
 
     async def refuse(error: Exception, context: Context) -> NoReturn:
         failure = status.as_mesh_error(error, method.path)

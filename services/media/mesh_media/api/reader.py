@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from hashlib import sha256
 
 import structlog
-from prometheus_client import Counter
 
 from mesh_core import ids
 from mesh_core.errors import DataLoss
 from mesh_core.ids import Prefix
+from mesh_core.metrics import counter
 from mesh_media.api.variants import Variant, VariantFile, file_of
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import MediaRow
@@ -19,9 +19,17 @@ from mesh_media.stores.obstore_objects import damaged
 
 logger = structlog.get_logger(__name__)
 
-DOWNLOADS = Counter("mesh_media_downloads", "Downloads begun.")
-DOWNLOADED_BYTES = Counter("mesh_media_downloaded_bytes", "Bytes sent to downloaders.")
-DAMAGED = Counter("mesh_media_damaged_downloads", "Downloads of objects that were lost, cut off or changed.")
+DOWNLOADS = counter(
+    "mesh_media_downloads_total", "Downloads begun, by links too.", answers="How much is downloaded?"
+)
+DOWNLOADED_BYTES = counter(
+    "mesh_media_downloaded_bytes_total", "Bytes sent to downloaders.", answers="How much is downloaded?"
+)
+DAMAGED = counter(
+    "mesh_media_damaged_downloads_total",
+    "Downloads of objects that were lost, cut off or changed.",
+    answers="Has the store lost something?",
+)
 
 
 class Reader:

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Gauge
 
+from mesh_core.metrics import gauges
 from mesh_core.turns import Turns
 
-WAITING = Gauge("mesh_media_processing_waiting", "Files whose turn to be processed has not come.", ["lane"])
+WAITING = gauges(
+    "mesh_media_processing_waiting",
+    "Files whose turn to be processed, stored or fetched has not come.",
+    answers="Does media lack processors?",
+    lane=["pictures", "films", "storing", "processing", "fetching"],
+)
 
 MOST_BESIDE = 2
 """Jobs that go on beside those that have places, because their turn is over."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from asyncpg.pgproto.pgproto import UUID
 from msgspec.structs import replace
-from prometheus_client import Counter
 
 from mesh_core.disk import DiskFull, is_full, naming_full_disk
+from mesh_core.metrics import counters
 from mesh_core.telemetry import tracing
 from mesh_media.processing import kinds, spool
 from mesh_media.processing.file_types import agreed_type, hinted_type
@@ -26,10 +26,19 @@ from mesh_media.processing.spool import SpooledFile
 from mesh_media.processing.workers import Died, Workers
 from sessionmesh.v1 import media_pb2
 
-PROCESSED = Counter(
-    "mesh_media_processed",
-    "Files that a worker had, by why they are kept as they came, if they are.",
-    ["kept"],
+
+def _reason_name(unprocessed: int) -> str:
+    if not unprocessed:
+        return "none"
+    reason = media_pb2.UnprocessedReason.ValueType(unprocessed)
+    return media_pb2.UnprocessedReason.Name(reason).removeprefix("UNPROCESSED_REASON_").lower()
+
+
+PROCESSED = counters(
+    "mesh_media_processed_total",
+    "Files that a worker had, by why they are kept as they came; none: they are not.",
+    answers="Why are files kept as large as they came?",
+    kept=[_reason_name(reason) for reason in media_pb2.UnprocessedReason.values()],
 )
 PICTURE_TURN_SECONDS, FILM_TURN_SECONDS = 3.0, 60.0
 """How long a job may hold up another tenant's: few stickers and films take longer."""
@@ -204,13 +213,6 @@ def _reason_without_work(
     if compression == media_pb2.COMPRESSION_OFF:
         return media_pb2.UNPROCESSED_REASON_OFF
     return media_pb2.UNPROCESSED_REASON_TYPE
-
-
-def _reason_name(unprocessed: int) -> str:
-    if not unprocessed:
-        return "none"
-    reason = media_pb2.UnprocessedReason.ValueType(unprocessed)
-    return media_pb2.UnprocessedReason.Name(reason).removeprefix("UNPROCESSED_REASON_").lower()
 
 
 def _kept(file: SpooledFile, mime_type: str, reason: media_pb2.UnprocessedReason.ValueType) -> ProcessedFile:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Gauge
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
+from mesh_core.metrics import gauge
 from mesh_media.repository.object_repository import ObjectRepository
 
 logger = structlog.get_logger(__name__)
 
 NEARLY_FULL = 0.8
 """The share of a quota from which on its tenant is told of."""
-TENANTS = Gauge("mesh_media_nearly_full_tenants", "Tenants that use 80 % of their quota of media or more.")
+TENANTS = gauge(
+    "mesh_media_nearly_full_tenants",
+    "Tenants that use 80 % of their quota of media or more.",
+    answers="Whose uploads will soon be refused?",
+)
 
 
 class QuotaWatch:

@@ -8,8 +8,8 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
-from prometheus_client import Counter, Gauge
 
+from mesh_core.metrics import counter, counters, gauge
 from mesh_media.repository.expiry_repository import BATCH, ExpiryRepository
 from mesh_media.repository.limit_repository import MOST, Limit, LimitRepository, Look
 from mesh_media.repository.object_repository import ObjectRepository
@@ -20,12 +20,37 @@ from mesh_media.stores.object_store import ObjectStore
 
 logger = structlog.get_logger(__name__)
 
-DELETED_OBJECTS = Counter("mesh_media_deleted_objects", "Objects deleted from the store.")
-DELETED_MEDIA = Counter("mesh_media_deleted_media", "Media deleted by the sweeper, by reason.", ["reason"])
-DELETED_BYTES = Counter("mesh_media_deleted_bytes", "Bytes of these, shared objects included.", ["reason"])
-SWEEP_FAILURES = Counter("mesh_media_sweep_failures", "Sweeps that a backing server cut short.")
-WAITING = Gauge("mesh_media_work_waiting", "Media to be processed or fetched, by whichever replica.")
-STUCK_OBJECTS = Counter("mesh_media_stuck_objects", "Objects that the store did not delete when asked.")
+_REASONS = ("expired", "limit")
+DELETED_OBJECTS = counter(
+    "mesh_media_deleted_objects_total", "Objects deleted from the store.", answers="Is space given back?"
+)
+DELETED_MEDIA = counters(
+    "mesh_media_deleted_media_total",
+    "Media deleted by the sweeper, by reason.",
+    answers="What is deleted, and why?",
+    reason=_REASONS,
+)
+DELETED_BYTES = counters(
+    "mesh_media_deleted_bytes_total",
+    "Bytes of these, shared objects included.",
+    answers="How much is deleted, and why?",
+    reason=_REASONS,
+)
+SWEEP_FAILURES = counter(
+    "mesh_media_sweep_failures_total",
+    "Sweeps that a backing server cut short.",
+    answers="Is what is over deleted?",
+)
+WAITING = gauge(
+    "mesh_media_work_waiting",
+    "Media to be processed or fetched, by whichever replica.",
+    answers="Does media keep up?",
+)
+STUCK_OBJECTS = counter(
+    "mesh_media_stuck_objects_total",
+    "Objects that the store did not delete when asked.",
+    answers="Does the store keep what was deleted?",
+)
 
 SELDOM = 4
 """How many intervals pass between two looks for tenants and categories that have too much."""

@@ -8,17 +8,29 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import structlog
-from prometheus_client import Gauge
 
 from mesh_core.ids import SHARDS
+from mesh_core.metrics import gauges
 from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT
 from mesh_router.fleet.resources import timestamp
 from sessionmesh.admin.v1 import fleet_pb2
 
 logger = structlog.get_logger(__name__)
-ALARM = Gauge("mesh_fleet_alarm", "1 while the alarm is on", ["kind"])
 
 Kind: TypeAlias = "fleet_pb2.AlarmKind.ValueType"
+
+
+def _name(kind: Kind) -> str:
+    return fleet_pb2.AlarmKind.Name(kind).removeprefix("ALARM_KIND_").lower()
+
+
+ALARM = gauges(
+    "mesh_fleet_alarm",
+    "1 while the alarm is on.",
+    answers="What is wrong with the fleet now?",
+    kind=[_name(kind) for kind in fleet_pb2.AlarmKind.values()[1:]],
+)
+
 OUTAGE_SECONDS = 10.0
 """A network that fails for less is not worth waking anybody."""
 STALE_SECONDS = 5.0
@@ -125,7 +137,3 @@ class Alarms:
             lasted = time.time() - self.on[kind].since.ToNanoseconds() / 1e9
             logger.info("alarm is over", alarm=_name(kind), seconds=round(lasted, 1))
         self.on = now
-
-
-def _name(kind: Kind) -> str:
-    return fleet_pb2.AlarmKind.Name(kind).removeprefix("ALARM_KIND_").lower()

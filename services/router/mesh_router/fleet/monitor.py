@@ -7,9 +7,9 @@ from collections.abc import Set
 from time import monotonic
 
 import structlog
-from prometheus_client import Gauge
 
 from mesh_core.ids import SHARDS
+from mesh_core.metrics import gauge, gauges
 from mesh_core.ownership.keys import NodeState
 from mesh_core.ownership.participant.keeper import Timings
 from mesh_core.ownership.view import OwnerView
@@ -26,15 +26,32 @@ EVERY_SECONDS = 1.0
 GRACE_SECONDS = 2.0 * Timings().ttl
 """How long a shard may have no owner, or the fleet no node: a dead node's shards have moved by then."""
 
-NODES = Gauge("mesh_fleet_nodes", "Registered session-nodes by state", ["state"])
-ACCOUNTS = Gauge("mesh_fleet_accounts", "Accounts that want a session")
-CAPACITY = Gauge("mesh_fleet_capacity_sessions", "Sessions that the ACTIVE nodes may run")
-UNOWNED = Gauge("mesh_fleet_unowned_shards", "Shards without an owner")
-OLDEST_UNOWNED = Gauge(
-    "mesh_fleet_oldest_unowned_shard_seconds", "For how long the longest unowned shard has been without owner"
+NODES = gauges(
+    "mesh_fleet_nodes",
+    "Registered session-nodes by state.",
+    answers="Are all nodes there?",
+    state=[state.value.lower() for state in NodeState],
 )
-SILENCE = Gauge(
-    "mesh_fleet_view_silence_seconds", "Since when the router's view was last known to be up to date"
+ACCOUNTS = gauge("mesh_fleet_accounts", "Accounts that want a session.", answers="How many should be online?")
+CAPACITY = gauge(
+    "mesh_fleet_capacity_sessions",
+    "Sessions that the ACTIVE nodes may run.",
+    answers="How much room is left?",
+)
+UNOWNED = gauge(
+    "mesh_fleet_unowned_shards",
+    "Shards without an owner.",
+    answers="Are there accounts that no node runs?",
+)
+OLDEST_UNOWNED = gauge(
+    "mesh_fleet_oldest_unowned_shard_seconds",
+    "For how long the longest unowned shard has been without owner.",
+    answers="Does a failover take too long?",
+)
+SILENCE = gauge(
+    "mesh_fleet_view_silence_seconds",
+    "Since when the router's view was last known to be up to date.",
+    answers="Does the router hear etcd?",
 )
 
 

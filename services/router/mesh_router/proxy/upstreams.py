@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import perf_counter
 from typing import Any
 
 from grpc import StatusCode
@@ -13,6 +14,7 @@ from mesh_core.rpc.limits import relayed_metadata
 from mesh_core.rpc.options import CONCURRENT_STREAMS
 from mesh_core.rpc.peers import MAX_REQUEST_BYTES, CallFailed, PeerPool, Response
 from mesh_core.rpc.peers.metadata import Metadata
+from mesh_core.telemetry.rpc_metrics import made
 from mesh_router.proxy.routes import Route
 
 STREAMS_ABREAST = CONCURRENT_STREAMS * 4 // 5
@@ -35,11 +37,21 @@ class Upstreams:
         self, address: str, route: Route, request: bytes, metadata: Metadata, timeout: float | None
     ) -> Response:
         """One unary call, batched with others where it is small. Raises `CallFailed`."""
-        if route.batched and len(request) <= MAX_REQUEST_BYTES:
-            peer = await self._peer_pool.peer(address)
-            if peer is not None:
-                return await peer.call(route.path, request, metadata, timeout)
-        return await self._alone(address, route, request, metadata, timeout)
+        began, code = perf_counter(), StatusCode.OK
+        try:
+            if route.batched and len(request) <= MAX_REQUEST_BYTES:
+                peer = await self._peer_pool.peer(address)
+                if peer is not None:
+                    return await peer.call(route.path, request, metadata, timeout)
+            return await self._alone(address, route, request, metadata, timeout)
+        except CallFailed as failed:
+            code = failed.code
+            raise
+        except asyncio.CancelledError:
+            code = StatusCode.CANCELLED
+            raise
+        finally:
+            made(route.path).observe(code, perf_counter() - began)
 
     def relayed(self, metadata: Metadata) -> Metadata:
         """`metadata`, for a call that travels alone, with what says that it entered the mesh here."""

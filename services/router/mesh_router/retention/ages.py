@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from prometheus_client import Counter
-
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import RecordKind
+from mesh_core.metrics import Open, counters
 from mesh_router.retention.policy import (
     AUDIT,
     AUDIT_EVENTS,
@@ -21,7 +20,12 @@ from mesh_router.retention.policy import (
 )
 from mesh_router.retention.purge import PAGES_OF, STEP
 
-DELETED = Counter("mesh_retention_deleted_rows", "Rows that were deleted for their age", ["table"])
+DELETED = counters(
+    "mesh_retention_deleted_rows_total",
+    "Rows that were deleted for their age.",
+    answers="Is old data deleted?",
+    table=Open("tables of docs/retention.md", 50),
+)
 
 
 async def delete_aged(connection: AnyConnection, table: str, now: datetime) -> int:

@@ -11,18 +11,27 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 import structlog
-from prometheus_client import Counter
 
 from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.partitions import MESSAGE_AND_EVENT, drop_partition, stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_core.events.expiry import expire_behind
+from mesh_core.metrics import counter, counters
 from mesh_router.retention.policy import READER_GRACE, Policy
 
 logger = structlog.get_logger(__name__)
 
-DROPPED = Counter("mesh_retention_dropped_days", "Days of a table that were dropped", ["table"])
-UNREAD = Counter("mesh_retention_unread_events", "Events dropped before the webhooks' reader had read them")
+DROPPED = counters(
+    "mesh_retention_dropped_days_total",
+    "Days of a table that were dropped.",
+    answers="Is old data deleted?",
+    table=MESSAGE_AND_EVENT,
+)
+UNREAD = counter(
+    "mesh_retention_unread_events_total",
+    "Events dropped before the webhooks' reader had read them.",
+    answers="Were events lost that webhooks should have had?",
+)
 
 
 @dataclass(frozen=True, slots=True)

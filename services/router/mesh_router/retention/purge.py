@@ -10,14 +10,18 @@ from datetime import date, datetime
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
+from mesh_core.metrics import counter
 
 logger = structlog.get_logger(__name__)
 
-PURGED = Counter("mesh_retention_purged_accounts", "Deleted accounts that were purged")
+PURGED = counter(
+    "mesh_retention_purged_accounts_total",
+    "Deleted accounts that were purged.",
+    answers="Are deleted accounts gone?",
+)
 
 
 async def purge_expired_accounts(connection: AnyConnection, now: datetime) -> int:

@@ -10,9 +10,9 @@ from time import monotonic
 
 import asyncpg
 import structlog
-from prometheus_client import Gauge
 
 from mesh_core.database import Database
+from mesh_core.metrics import gauge
 from mesh_router.retention.ages import (
     AGED,
     delete_aged,
@@ -28,8 +28,16 @@ from mesh_router.retention.shorter import shorter_tenants, sweep
 
 logger = structlog.get_logger(__name__)
 
-AGE = Gauge("mesh_retention_age_seconds", "Since when all of the retention's work was last done")
-HELD = Gauge("mesh_retention_held_days", "Days that are over and stand, because something in them is needed")
+AGE = gauge(
+    "mesh_retention_age_seconds",
+    "Since when all of the retention's work was last done.",
+    answers="Is old data deleted in time?",
+)
+HELD = gauge(
+    "mesh_retention_held_days",
+    "Days that are over and stand, because something in them is needed.",
+    answers="What keeps the database from shrinking?",
+)
 
 
 CLOCKS_APART = timedelta(hours=1)

@@ -11,17 +11,25 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_core.events.expiry import expire_behind
 from mesh_core.message_status import WAITING
+from mesh_core.metrics import counter
 from mesh_router.retention.policy import Policy
 from sessionmesh.v1 import webhook_pb2
 
-EMPTIED = Counter("mesh_retention_emptied_messages", "Messages whose content was deleted before their day")
-DELETED_EVENTS = Counter("mesh_retention_deleted_events", "Events that were deleted before their day")
+EMPTIED = counter(
+    "mesh_retention_emptied_messages_total",
+    "Messages whose content was deleted before their day.",
+    answers="Do tenants' shorter retentions work?",
+)
+DELETED_EVENTS = counter(
+    "mesh_retention_deleted_events_total",
+    "Events that were deleted before their day.",
+    answers="Do tenants' shorter retentions work?",
+)
 
 
 @dataclass(frozen=True, slots=True)

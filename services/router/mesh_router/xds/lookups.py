@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
-from prometheus_client import Counter
 
 from mesh_core.errors import InvalidArgument, InvalidField
+from mesh_core.metrics import counters
 from mesh_core.ownership.view import Owner
 from mesh_core.rpc.account_id import shard_of
 from mesh_router.xds.resources import ACCOUNT_KEY, ATTEMPTS_KEY, node_cluster
@@ -21,7 +21,12 @@ from mesh_router.xds.routing import ROUTER
 from mesh_wire.lookup.rls_pb2 import RouteLookupRequest, RouteLookupResponse
 
 SERVICE = "grpc.lookup.v1.RouteLookupService"
-LOOKUPS = Counter("mesh_xds_lookups_total", "Route lookups by what they were answered", ["answer"])
+LOOKUPS = counters(
+    "mesh_xds_lookups_total",
+    "Route lookups by what they were answered.",
+    answers="Do calls of xDS clients go straight to the owner?",
+    answer=["owner", "router"],
+)
 
 
 class OwnerSource(Protocol):

@@ -9,9 +9,9 @@ from typing import Any
 import structlog
 from google.protobuf.message import DecodeError
 from grpc.aio import BaseError, ServicerContext
-from prometheus_client import Gauge
 
 from mesh_core.errors import InvalidArgument, ResourceExhausted
+from mesh_core.metrics import gauge
 from mesh_core.rpc.server.reading_out import ReadOuts
 from mesh_core.tasks import Supervisor
 from mesh_router.xds.client import Client
@@ -33,7 +33,11 @@ QUIET_SECONDS = 0.25
 """How long, and how long nothing may come meanwhile: a client that has asked for much is still writing."""
 PUSHES_PER_TURN = 32
 """Pushes that are begun before the event loop serves other calls."""
-STREAMS = Gauge("mesh_xds_streams", "Clients connected to the xDS control plane")
+STREAMS = gauge(
+    "mesh_xds_streams",
+    "Streams of clients connected to the xDS control plane; two for each client.",
+    answers="How many clients use xDS?",
+)
 
 
 class Streams:

@@ -146,7 +146,9 @@ class Connector:
             context.rows = rows
             proxy_url = context.settings.proxy_url
             proxy = await context.host.proxies.found(proxy_url)
+            began = time.monotonic()
             link = await context.driver.connect(state, rows, self._events, proxy)
+            metrics.CONNECT_DURATION.observe(time.monotonic() - began)
         except ConnectionEnded as error:
             if self._wanted():
                 self._failed(error)
@@ -207,6 +209,7 @@ class Connector:
             event = SessionEvent.QUARANTINED
         self.next_connect = int((time.time() + delay) * 1e6)
         if self._session.go(event, detail):
+            metrics.RECONNECT_DELAY.observe(delay)
             self._retry = self._context.host.loop.call_later(delay, self._retry_due)
 
     def connect_anew(self, detail: str) -> None:
@@ -241,7 +244,7 @@ class Connector:
         link, context.link = context.link, None
         if link is not None:
             self.abort(link)
-            metrics.RECONNECTS.labels(metrics.CAUSE_NAMES[cause]).inc()
+            metrics.ENDS.labels(metrics.CAUSE_NAMES[cause]).inc()
             now = time.time_ns() // 1000
             row = Disconnect(new_uuid(), cause, detail, context.host.node_id, self.connected_at, now)
             context.host.journal.post(context.ref, row)

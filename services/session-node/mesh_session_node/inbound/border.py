@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from prometheus_client import Counter
 
+from mesh_core.metrics import Open, counters
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.notices import Notice, UnknownNotice
@@ -34,7 +34,12 @@ from sessionmesh.v1 import session_pb2
 
 logger = structlog.get_logger(__name__)
 
-FAILED = Counter("mesh_foreign_failures", "Things from the network that the session could not take", ["what"])
+FAILED = counters(
+    "mesh_foreign_failures_total",
+    "Things from the network that the session could not take.",
+    answers="Does the network send what we cannot read?",
+    what=Open("what networks tell, a word for each callback", 30),
+)
 
 
 class Border:

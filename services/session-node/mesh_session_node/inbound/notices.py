@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import Unavailable
+from mesh_core.metrics import counters
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
@@ -34,7 +34,12 @@ MAX_WAITING = 500
 """How many notices of one account may wait for their turn."""
 MAX_WAITING_OF_ALL = 20_000
 """How many of all accounts may; a tenant's get more room while they have less than is free."""
-TAKEN = Counter("mesh_notices", "What networks told beside messages, by what became of it", ["outcome"])
+TAKEN = counters(
+    "mesh_notices_total",
+    "What networks told beside messages, by what became of it.",
+    answers="Is something lost of what networks tell?",
+    outcome=["stored", "failed", "refused", "dropped", "missed"],
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,8 @@ class Receiver:
             del self._storing[key]
 
     def _stored(self, session: SessionContext, came: Incoming, uuid: UUID) -> None:
-        metrics.INBOUND.inc()
+        direction = "synced" if came.from_account or came.history else "inbound"
+        metrics.MESSAGES.labels(direction, metrics.kind_of(came.content), "RECEIVED").inc()
         self._auto_read.stored(session, came)
         if not came.from_account and not came.history:
             session.counters.came(came.time)

@@ -5,16 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from prometheus_client import Counter, Gauge, Histogram
-
+from mesh_core.metrics import counter, gauge, histogram
 from mesh_core.telemetry.tracing import is_sampled, start_span
 from mesh_session_node.journal.rows import AccountRef, OutboundMessage
 
-WAITING = Gauge(
-    "mesh_journal_waiting", "Units that callers have handed to the journal and that are not stored yet"
+WAITING = gauge(
+    "mesh_journal_waiting_units",
+    "Units that callers have handed to the journal and that are not stored yet.",
+    answers="Does the database keep up?",
 )
-RESENT = Counter("mesh_journal_resent_total", "Batches sent again because their outcome was not known")
-POISON = Counter("mesh_journal_poison_total", "Units that the database refused for their data")
+RESENT = counter(
+    "mesh_journal_resent_total",
+    "Batches sent again because their outcome was not known.",
+    answers="Does the database lose answers?",
+)
+POISON = counter(
+    "mesh_journal_poison_total",
+    "Units that the database refused for their data.",
+    answers="Does something write what cannot be stored?",
+)
 
 
 def record_commit(
@@ -34,11 +43,15 @@ def record_commit(
             ).end(ended)
 
 
-_COMMIT = Histogram(
-    "mesh_journal_commit_seconds",
-    "From sending a batch to its answer, resends included",
+_COMMIT = histogram(
+    "mesh_journal_commit_duration_seconds",
+    "From sending a batch to its answer, resends included.",
+    answers="How fast does the database commit?",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
-_UNITS = Histogram(
-    "mesh_journal_batch_units", "Units in a batch", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+_UNITS = histogram(
+    "mesh_journal_batch_units",
+    "Units in a batch.",
+    answers="How much is stored in one commit?",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
 )

@@ -82,7 +82,9 @@ class AccountLoader:
         self._spawn = spawn
         self._broken: dict[UUID, int] = {}
         """Accounts that cannot run, and their shards."""
-        metrics.UNLOADABLE.set_function(lambda: sum(s in registry.epochs for s in self._broken.values()))
+        metrics.UNLOADABLE.set_function(
+            lambda: sum(shard in registry.epochs for shard in [*self._broken.values()])
+        )
 
     async def load_shards(self, shards: Mapping[int, int]) -> None:
         """Load the accounts of these shards (shard -> epoch). A shard that is ours must run: this goes on

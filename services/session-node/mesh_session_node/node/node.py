@@ -141,8 +141,12 @@ class Node:
         sessions = self.registry.sessions
         self._histories = Histories(history, self.chats, fetcher, sessions)
         self._networks = Networks(sessions)
-        metrics.RISKY.set_function(lambda: sum(one.context.risk.raised for one in sessions.values()))
-        metrics.OUTBOX.set_function(lambda: sum(session.sender.queued for session in sessions.values()))
+        # These are called in the thread of the metrics page: a list is made in one step
+        metrics.RISKY.set_function(lambda: sum(one.context.risk.raised for one in [*sessions.values()]))
+        metrics.OUTBOX.set_function(lambda: sum(one.sender.queued for one in [*sessions.values()]))
+        metrics.OUTBOX_AGE.set_function(
+            lambda: max(0.0, *(time.time() - one.sender.oldest() for one in [*sessions.values()]), 0.0)
+        )
 
     def start(self, supervisor: Supervisor) -> None:
         """Begin everything that goes on by itself."""

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from mesh_core.ids import new_uuid
-from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.drivers.interface.content import Identity, person_of
 from mesh_session_node.journal import Event, ReceiptPart, Row, StatusChange
 from mesh_session_node.outbound.member_events import MAX_MEMBERS, MAX_SHOWN, ShownMembers
 from mesh_session_node.outbound.member_receipts import TOLD
 from mesh_session_node.outbound.outgoing import Outgoing
-from mesh_session_node.outbound.statuses import status_event, trace_receipt
+from mesh_session_node.outbound.statuses import count_receipt, status_event, trace_receipt
 from sessionmesh.internal.v1 import receipt_record_pb2
 from sessionmesh.v1 import message_pb2 as pb
 
@@ -57,8 +56,6 @@ class Confirmations:
         context, rows = self._context, list[Row]()
         for number, members in held.items():
             status = pb.MessageStatus.ValueType(number)
-            if status == pb.MESSAGE_STATUS_DELIVERED:
-                metrics.DELIVERED.inc(len(members))
             trace_receipt(out, pb.MessageStatus.Name(status))
             part = receipt_record_pb2.ReceiptPart(
                 status=status, members=members.keys(), times=members.values()
@@ -67,6 +64,7 @@ class Confirmations:
             rows += self._events_of(out, status, members)
             if status > out.receipted:  # else the message says so already, since another member
                 out.receipted = status
+                count_receipt(out, status)
                 rows.append(StatusChange(out.uuid, status, min(members.values())))
         if rows:
             context.host.journal.post(context.ref, *rows)

@@ -29,7 +29,13 @@ from mesh_session_node.outbound.member_receipts import STATUS_OF
 from mesh_session_node.outbound.outgoing import Outgoing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.sent import MAX_DELIVERED, SentCache
-from mesh_session_node.outbound.statuses import end_unsent, status_event, trace_receipt
+from mesh_session_node.outbound.statuses import (
+    count_receipt,
+    count_status,
+    end_unsent,
+    status_event,
+    trace_receipt,
+)
 from mesh_session_node.outbound.waiters import Waiters
 from sessionmesh.v1 import message_pb2 as pb
 
@@ -143,8 +149,11 @@ class MessagesInFlight:
             out.span = tracing.start_span(
                 "mesh.driver.send", kind="producer", parent=out.traceparent, attributes=attributes
             )
+        out.handed = time.time()
         if out.attempts:
             metrics.RESENT.inc()
+        else:
+            metrics.SEND_DELAY.observe(out.handed - out.wanted, out.traceparent)
         try:
             payload, blobs = out.prepared, out.blobs
             if payload is None:
@@ -179,7 +188,8 @@ class MessagesInFlight:
             out.event_base = None  # which lacks what was just learnt
         context.counters.sent += 1
         context.risk.sent(out.chat, time.time())
-        metrics.SENT.inc()
+        count_status(out, pb.MESSAGE_STATUS_SENT)
+        metrics.ACK_DURATION.observe(time.time() - out.handed, out.traceparent)
         _end_span(out)
         event = status_event(context, out, pb.MESSAGE_STATUS_SENT, micros)
         if out.poll is not None:
@@ -276,8 +286,7 @@ class MessagesInFlight:
         if status <= out.receipted:
             return  # it was offered again
         out.receipted = status
-        if receipt is Receipt.DELIVERED:
-            metrics.DELIVERED.inc()
+        count_receipt(out, status)
         trace_receipt(out, receipt.name)
         event = status_event(context, out, status, micros)
         change = StatusChange(out.uuid, status, micros, event, again=late)

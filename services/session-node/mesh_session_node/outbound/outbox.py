@@ -33,6 +33,10 @@ class Outbox:
     def __iter__(self) -> Iterator[Outgoing]:
         return iter(self._messages.values())
 
+    def waiting(self) -> list[Outgoing]:
+        """All messages, as a list that another thread can read."""
+        return [*self._messages.values()]
+
     def find(self, message: UUID) -> Outgoing | None:
         """The message, if it is here."""
         return self._messages.get(message)

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.ids import Prefix, encode
+from mesh_core.ids import Prefix, encode, made_at
 from mesh_core.telemetry.tracing import Span
+from mesh_session_node.context.metrics import kind_of
 from mesh_session_node.drivers.interface.state import Reservation
 from mesh_session_node.journal import OutboundMessage
 from sessionmesh.v1 import message_pb2 as pb
@@ -19,14 +20,18 @@ class Outgoing:
     """`request` is the SendMessageRequest without its ids. Times are seconds since the epoch."""
 
     __slots__ = (
+        "accepted",
         "attempts",
         "blobs",
         "chat",
+        "delivered",
         "due",
         "event_base",
         "expire",
+        "handed",
         "heard",
         "id",
+        "kind",
         "network_id",
         "order",
         "poll",
@@ -41,6 +46,7 @@ class Outgoing:
         "tries",
         "typed",
         "uuid",
+        "wanted",
     )
 
     def __init__(
@@ -55,6 +61,14 @@ class Outgoing:
         self.order = request.priority or pb.PRIORITY_NORMAL
         self.due = _seconds(request, "schedule_time")
         self.expire = _seconds(request, "expire_time")
+        self.kind = kind_of(request.content)
+        self.accepted = made_at(uuid)
+        self.wanted = self.accepted if self.due is None else max(self.accepted, self.due)
+        """When it was accepted, or due if that is later."""
+        self.handed = 0.0
+        """When the network was handed it last."""
+        self.delivered = False
+        """Somebody's device is known to have it."""
         self.event_base: bytes | None = None
         """What its status events have in common, serialised; made with the first one."""
         self.prepared: bytes | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from itertools import chain
+from math import inf
 from random import uniform
 
 import structlog
@@ -27,7 +29,7 @@ from mesh_session_node.outbound.preparing import Failure, Preparing
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from mesh_session_node.outbound.reservations import Reservations
 from mesh_session_node.outbound.room import AccountRoom
-from mesh_session_node.outbound.statuses import end_unsent
+from mesh_session_node.outbound.statuses import count_status, end_unsent
 from mesh_session_node.outbound.waiters import Waiters
 from mesh_session_node.store.accounts import SendLimits
 from sessionmesh.v1 import message_pb2 as pb
@@ -89,6 +91,15 @@ class Sender:
         """Stored messages that the network has not acknowledged."""
         return len(self.outbox) + len(self._preparing.messages) + len(self.in_flight.messages)
 
+    def oldest(self) -> float:
+        """When the message that waits longest was accepted, or due, in seconds since the epoch; infinity when
+        none waits. For any thread.
+        """
+        waiting = chain(
+            self.outbox.waiting(), [*self._preparing.messages.values()], [*self.in_flight.messages.values()]
+        )
+        return min((out.wanted for out in waiting), default=inf)
+
     def set_limits(self, limits: SendLimits) -> None:
         """From now on."""
         self._limits = limits
@@ -115,7 +126,8 @@ class Sender:
             out.leave_room()
             return
         self._room.take(out)
-        metrics.ACCEPTED.inc()
+        count_status(out, pb.MESSAGE_STATUS_QUEUED)
+        metrics.ACCEPT_DURATION.observe(time.time() - out.accepted, out.traceparent)
         state = context.driver_state
         if state is None:
             self._fail(out, pb.FAILURE_REASON_ACCOUNT_CLOSED, "the pairing has ended")

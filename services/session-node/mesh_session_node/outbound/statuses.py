@@ -38,6 +38,19 @@ def status_event(
     return Event(event.id, event.type, event.body + status_with(members)) if members else event
 
 
+def count_status(out: Outgoing, status: pb.MessageStatus.ValueType) -> None:
+    """A message has this status now, for the first time."""
+    metrics.MESSAGES.labels("outbound", out.kind, metrics.STATUS_NAMES[status]).inc()
+
+
+def count_receipt(out: Outgoing, status: pb.MessageStatus.ValueType) -> None:
+    """The same of one that some device has, as this status says."""
+    count_status(out, status)
+    if not out.delivered:
+        out.delivered = True
+        metrics.DELIVERY_DURATION.observe(time.time() - out.wanted, out.traceparent)
+
+
 def trace_receipt(out: Outgoing, receipt: str) -> None:
     """The network has told what became of a message."""
     if tracing.is_sampled(out.traceparent):
@@ -61,6 +74,7 @@ def end_unsent(
     out.leave_room()
     if status == pb.MESSAGE_STATUS_FAILED:
         context.counters.failed += 1
+    count_status(out, status)
     metrics.FAILED.labels(
         pb.FailureReason.Name(failure).removeprefix("FAILURE_REASON_") if failure else "EXPIRED"
     ).inc()

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from typing import Any
 
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Gauge
 
 from mesh_core import ids, validation
 from mesh_core.at_once import AtOnce
@@ -15,6 +14,7 @@ from mesh_core.database.requests import request_digest
 from mesh_core.errors import InvalidField, NotFound, PermissionDenied
 from mesh_core.events import Cursor, EventReader
 from mesh_core.ids import Prefix
+from mesh_core.metrics import gauge
 from mesh_core.paging import DEFAULT_SIZE, MAX_BYTES, MAX_SIZE, Pager
 from mesh_core.rpc.auth import current_identity
 from mesh_core.rpc.server import Draining
@@ -31,7 +31,7 @@ from mesh_webhook.subscriptions.subscription_store import SubscriptionStore
 from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1 import event_pb2_grpc
 
-STREAMS = Gauge("mesh_event_streams", "Open Subscribe calls")
+STREAMS = gauge("mesh_event_streams", "Open Subscribe calls.", answers="How many readers follow events?")
 
 MAX_STREAMS = 500
 """How many Subscribe calls of a tenant a process serves at a time: each costs something at each event."""

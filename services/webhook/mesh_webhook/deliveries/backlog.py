@@ -7,19 +7,31 @@ import time
 
 import asyncpg
 import structlog
-from prometheus_client import Gauge
 
+from mesh_core.metrics import gauge
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
 
-PENDING = Gauge("mesh_webhook_pending", "Deliveries that are not done, at most 10,000")
-OWED = Gauge("mesh_webhook_owed_events", "Events whose deliveries are still made in turns, at most 10,000")
-OLDEST_DUE = Gauge(
-    "mesh_webhook_oldest_due_seconds", "How long the delivery that is due longest has been due"
+PENDING = gauge(
+    "mesh_webhook_pending_deliveries",
+    "Deliveries that are not done, at most 10,000.",
+    answers="How long is the queue of webhooks?",
 )
-STANDSTILL = Gauge(
-    "mesh_webhook_fan_out_standstill_seconds", "How long the fan-out has not moved though events wait"
+OWED = gauge(
+    "mesh_webhook_owed_events",
+    "Events whose deliveries are still made in turns, at most 10,000.",
+    answers="Does one tenant have more events than its share?",
+)
+OLDEST_DUE = gauge(
+    "mesh_webhook_oldest_due_seconds",
+    "How long the delivery that is due longest has been due.",
+    answers="How late are webhooks?",
+)
+STANDSTILL = gauge(
+    "mesh_webhook_fan_out_standstill_seconds",
+    "How long the fan-out has not moved though events wait.",
+    answers="Does the position move?",
 )
 
 ALARM_SECONDS = 30.0

@@ -8,17 +8,21 @@ from dataclasses import replace
 import asyncpg
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
+from mesh_core.metrics import counter
 from mesh_core.signal import Signal
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import Completion
 
 logger = structlog.get_logger(__name__)
 
-UNSTORED = Counter("mesh_webhook_unstored_answers", "Attempts whose answers the database refused to store")
+UNSTORED = counter(
+    "mesh_webhook_unstored_answers_total",
+    "Attempts whose answers the database refused to store.",
+    answers="Are webhooks sent twice for our own fault?",
+)
 
 UNSTORABLE = (
     asyncpg.DataError,

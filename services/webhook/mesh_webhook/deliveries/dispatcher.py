@@ -11,13 +11,12 @@ import time
 from datetime import UTC, datetime
 
 import asyncpg
-import prometheus_client
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Gauge, Histogram
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE
+from mesh_core.metrics import counters, gauge, histogram
 from mesh_core.signal import Signal
 from mesh_core.telemetry import tracing
 from mesh_core.validation import to_timestamp
@@ -38,22 +37,34 @@ GONE = 410
 BACK_PRESSURE = frozenset({429, 502, 503, 504})
 """Statuses whose Retry-After holds back all deliveries of the endpoint, and not only the one that failed."""
 
-ATTEMPTS = prometheus_client.Counter(
-    "mesh_webhook_attempts", "Attempts by what became of the delivery", ["outcome"]
+ATTEMPTS = counters(
+    "mesh_webhook_attempts_total",
+    "Attempts by what became of the delivery.",
+    answers="Do webhooks succeed?",
+    outcome=["succeeded", "retrying", "failed", "lapsed"],
 )
-ATTEMPT_DURATION = Histogram(
+ATTEMPT_DURATION = histogram(
     "mesh_webhook_attempt_duration_seconds",
-    "From the first byte sent to the whole answer",
+    "From the first byte sent to the whole answer.",
+    answers="How fast do receivers answer?",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30),
 )
-FIRST_ATTEMPT_DELAY = Histogram(
+FIRST_ATTEMPT_DELAY = histogram(
     "mesh_webhook_first_attempt_delay_seconds",
-    "From the delivery's commit to its first attempt",
+    "From the delivery's commit to its first attempt.",
+    answers="How fast are webhooks?",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
-IN_FLIGHT = Gauge("mesh_webhook_in_flight", "Requests that wait for an answer")
-ENDPOINTS_DISABLED = prometheus_client.Counter(
-    "mesh_webhook_endpoints_disabled", "Endpoints disabled by the mesh", ["cause"]
+IN_FLIGHT = gauge(
+    "mesh_webhook_requests_in_flight",
+    "Requests that wait for an answer.",
+    answers="Do slow receivers take all the room?",
+)
+ENDPOINTS_DISABLED = counters(
+    "mesh_webhook_endpoints_disabled_total",
+    "Endpoints disabled by the mesh.",
+    answers="Who gets no webhooks any more?",
+    cause=["gone", "failing"],
 )
 
 

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 import structlog
-from prometheus_client import Counter, Gauge
 
 from mesh_core.backoff import Backoff
 from mesh_core.database import UNAVAILABLE, Database
 from mesh_core.events import Cursor, EventReader, Page
+from mesh_core.metrics import counter, gauge
 from mesh_core.signal import Signal
 from mesh_core.validation import to_timestamp
 from mesh_webhook.deliveries.completions import UNSTORABLE
@@ -39,8 +39,14 @@ from mesh_webhook.endpoints.subscribers import Subscribers
 
 logger = structlog.get_logger(__name__)
 
-LAG = Gauge("mesh_webhook_fan_out_lag_seconds", "Age of the event that the fan-out handled last")
-EVENTS = Counter("mesh_webhook_events", "Events handled by the fan-out")
+LAG = gauge(
+    "mesh_webhook_fan_out_lag_seconds",
+    "Age of the event that the fan-out handled last.",
+    answers="How late are webhooks made?",
+)
+EVENTS = counter(
+    "mesh_webhook_events_total", "Events handled by the fan-out.", answers="How many events come?"
+)
 
 
 class Changed(Exception):

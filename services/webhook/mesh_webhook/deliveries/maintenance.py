@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import asyncpg
 import structlog
-from prometheus_client import Counter
 
 from mesh_core.database.partitions import drop_partition, make_partitions
+from mesh_core.metrics import counter, counters
 from mesh_webhook.deliveries import clock
 from mesh_webhook.deliveries.settings import WebhookSettings
 from mesh_webhook.endpoints.endpoint_store import delete_pending
@@ -20,12 +20,17 @@ logger = structlog.get_logger(__name__)
 
 MOST_OWED = 100_000
 """Events of one tenant whose deliveries are still to be made; the oldest beyond that get none."""
-GIVEN_UP = Counter(
-    "mesh_webhook_given_up_events",
-    "Owed events that got no deliveries any more: too many, or too old",
-    ["why"],
+GIVEN_UP = counters(
+    "mesh_webhook_given_up_events_total",
+    "Owed events that got no deliveries any more: too many, or too old.",
+    answers="Were events lost that webhooks should have had?",
+    why=["too many", "too old"],
 )
-UNFINISHED = Counter("mesh_webhook_maintenance_failures", "Pieces of maintenance that did not finish")
+UNFINISHED = counter(
+    "mesh_webhook_maintenance_failures_total",
+    "Pieces of maintenance that did not finish.",
+    answers="Is what is over deleted?",
+)
 
 
 async def make_attempt_partitions(pool: asyncpg.Pool) -> None:

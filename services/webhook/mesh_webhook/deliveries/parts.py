@@ -15,18 +15,25 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
 from mesh_core import ids
 from mesh_core.database import UNAVAILABLE
 from mesh_core.events import StoredEvent
+from mesh_core.metrics import counter, counters
 from mesh_webhook.endpoints.subscribers import Subscribers
 from mesh_webhook.events.rendering import event_body, event_message
 from sessionmesh.v1.event_pb2 import Event
 
-HALVED = Counter("mesh_webhook_halved_work", "Transactions that failed, and are tried smaller", ["work"])
-SKIPPED = Counter(
-    "mesh_webhook_skipped_events", "Events, or deliveries of them, that could not be made or stored"
+HALVED = counters(
+    "mesh_webhook_halved_work_total",
+    "Transactions that failed, and are tried smaller.",
+    answers="Is the database too slow for what is asked of it?",
+    work=["fan-out", "owed"],
+)
+SKIPPED = counter(
+    "mesh_webhook_skipped_events_total",
+    "Events, or deliveries of them, that could not be made or stored.",
+    answers="Were events lost that webhooks should have had?",
 )
 
 logger = structlog.get_logger(__name__)

@@ -16,16 +16,18 @@ from itertools import takewhile
 import asyncpg
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter
 
+from mesh_core.metrics import counter
 from mesh_webhook.endpoints.endpoint import COLUMNS, Endpoint
 from mesh_webhook.events.filters import EventFilter
 from sessionmesh.v1 import webhook_pb2
 
 logger = structlog.get_logger(__name__)
 
-UNREADABLE = Counter(
-    "mesh_webhook_unreadable_endpoints", "Endpoints whose rows cannot be read, and that get nothing"
+UNREADABLE = counter(
+    "mesh_webhook_unreadable_endpoints_total",
+    "Endpoints whose rows cannot be read, and that get nothing.",
+    answers="Who gets no webhooks for our own fault?",
 )
 
 IDLE_SECONDS = 600.0

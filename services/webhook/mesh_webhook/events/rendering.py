@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 import structlog
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.timestamp_pb2 import Timestamp
-from prometheus_client import Counter
 
 from mesh_core import ids, validation
 from mesh_core.errors import InvalidField
 from mesh_core.events import Cursor, StoredEvent
 from mesh_core.ids import Prefix
+from mesh_core.metrics import counters
 from mesh_core.paging import MAX_BYTES
 from mesh_core.validation import to_timestamp
 from mesh_webhook.events.filters import EventFilter
@@ -28,8 +28,11 @@ MAX_FRAME_EVENTS = 100
 MAX_SHOWN_BYTES = 64 * 1024
 """How much of an event that cannot be shown goes out as it is stored."""
 
-UNRENDERABLE = Counter(
-    "mesh_webhook_unrenderable_events", "Events that went out without their payload", ["form"]
+UNRENDERABLE = counters(
+    "mesh_webhook_unrenderable_events_total",
+    "Events that went out without their payload.",
+    answers="Can everything be shown that is stored?",
+    form=["json", "proto"],
 )
 
 

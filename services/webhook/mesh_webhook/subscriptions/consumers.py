@@ -21,12 +21,12 @@ from datetime import timedelta
 import asyncpg
 import structlog
 from asyncpg.pgproto.pgproto import UUID
-from prometheus_client import Counter, Gauge
 
 from mesh_core import ids
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import ResourceExhausted
 from mesh_core.events import Cursor
+from mesh_core.metrics import counters, gauge
 from mesh_core.signal import Signal
 from mesh_webhook.subscriptions.subscription import LANES, Subscription
 
@@ -43,8 +43,17 @@ BEAT_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 """When one over `MAX_CONSUMERS` may be tried again."""
 
-CONSUMERS = Gauge("mesh_subscription_consumers", "Open streams of named subscriptions")
-ENDED = Counter("mesh_subscription_consumers_ended", "Consumers that were ended by the mesh", ["why"])
+CONSUMERS = gauge(
+    "mesh_subscription_consumers",
+    "Open streams of named subscriptions.",
+    answers="How many consumers are there?",
+)
+ENDED = counters(
+    "mesh_subscription_consumers_ended_total",
+    "Consumers that were ended by the mesh.",
+    answers="Do consumers not keep up?",
+    why=["lapsed", "not acknowledged"],
+)
 
 
 @dataclass(slots=True, eq=False)

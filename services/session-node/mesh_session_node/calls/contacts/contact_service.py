@@ -11,6 +11,7 @@ from google.rpc import status_pb2
 from mesh_core import addresses
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.kept.answers import Kept, KeptAnswers
+from mesh_core.metrics.caches import hits, misses
 from mesh_core.paging import Pager
 from mesh_core.rpc.server.status import details_of
 from mesh_session_node.account.session import Session
@@ -18,7 +19,6 @@ from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
 from mesh_session_node.calls.contacts.contact_book import ContactBook
 from mesh_session_node.calls.contacts.contact_shown import ContactShown
 from mesh_session_node.context.address_book import AddressBook
-from mesh_session_node.context.metrics import ASKED, NUMBERS_CHECKED
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.contact_actions import NumberStatus
 from mesh_session_node.drivers.interface.content import Identity, person_of
@@ -56,10 +56,10 @@ class ContactService(ContactBook, ContactShown, contact_pb2_grpc.ContactServiceS
         known = await self._kept.known(whose, numbers)
         checks = {number: pb.NumberCheck.FromString(check) for number, check in known.items()}
         unknown = [number for number in numbers if number not in checks]
-        NUMBERS_CHECKED.labels("cache").inc(len(checks))
+        hits("numbers").inc(len(checks))
         if unknown:
             asked = await self._asked(session, unknown)
-            NUMBERS_CHECKED.labels("network").inc(len(asked))
+            misses("numbers").inc(len(asked))
             await self._kept.keep(whose, {phone: one.SerializeToString() for phone, one in asked.items()})
             checks |= asked
         response = pb.CheckNumbersResponse()
@@ -79,10 +79,10 @@ class ContactService(ContactBook, ContactShown, contact_pb2_grpc.ContactServiceS
         known = await self._kept.known(whose, wanted)
         resolved = {one: pb.ResolvedIdentity.FromString(answer) for one, answer in known.items()}
         unknown = [one for one in wanted if one not in resolved]
-        ASKED.labels("people", "cache").inc(len(resolved))
+        hits("people").inc(len(resolved))
         if unknown:
             asked = await self._resolved(session, unknown)
-            ASKED.labels("people", "network").inc(len(asked))
+            misses("people").inc(len(asked))
             await self._kept.keep(whose, {one: said.SerializeToString() for one, said in asked.items()})
             resolved |= asked
         response = pb.ResolveIdentitiesResponse()

@@ -6,9 +6,9 @@ from google.protobuf.message import Message
 
 from mesh_core import addresses, validation
 from mesh_core.kept.answers import Kept, KeptAnswers
+from mesh_core.metrics.caches import hits, misses
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context
-from mesh_session_node.context.metrics import ASKED
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.inbound.bounds import fit
 from mesh_session_node.store.pictures import KEPT_AS, Pictures, picture_name
@@ -35,9 +35,9 @@ class ContactShown:
             not known.HasField("picture")
             or await self._pictures.is_there(session.context.ref.tenant, known.picture.media_id)
         ):
-            ASKED.labels("pictures", "cache").inc()
+            hits("pictures").inc()
             return known
-        ASKED.labels("pictures", "network").inc()
+        misses("pictures").inc()
         found = await self._calls.act(
             session,
             Capability.PICTURES,
@@ -61,9 +61,9 @@ class ContactShown:
         person = addresses.person("address", request.address)
         response = pb.GetContactBusinessProfileResponse()
         if await self._known(session, "businesses", person, response):
-            ASKED.labels("businesses", "cache").inc()
+            hits("businesses").inc()
             return response
-        ASKED.labels("businesses", "network").inc()
+        misses("businesses").inc()
         found = await self._calls.act(
             session, Capability.BUSINESS_PROFILES, lambda link: link.business_profile(person), about=person
         )

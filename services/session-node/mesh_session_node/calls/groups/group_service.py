@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core import addresses
 from mesh_core.database.requests import RecordKind
+from mesh_core.metrics.caches import hits, misses
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
@@ -41,12 +42,15 @@ class GroupService(GroupChanges, GroupJoining, group_pb2_grpc.GroupServiceServic
     async def GetGroup(self, request: pb.GetGroupRequest, context: Context) -> pb.GetGroupResponse:
         session = await self._groups.calls.session(request.account_id, context)
         group = addresses.group("group", request.group)
-        return pb.GetGroupResponse(group=group_of(await self._groups.record(session, group)))
+        record = await self._groups.record(session, group)
+        hits("groups").inc()
+        return pb.GetGroupResponse(group=group_of(record))
 
     async def FetchGroup(self, request: pb.FetchGroupRequest, context: Context) -> pb.FetchGroupResponse:
         session = await self._groups.calls.session(request.account_id, context)
         group = addresses.group("group", request.group)
         async with self._groups.book.turn(session.context, group):
+            misses("groups").inc()
             info = await self._groups.fetch(session, group)
             told = await self._groups.book.told(session.context, info)
             await self._groups.write(session, told.rows)

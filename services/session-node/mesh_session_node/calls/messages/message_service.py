@@ -27,7 +27,7 @@ from mesh_session_node.context.message_rows import message_of_row
 from mesh_session_node.inbound.changes import ContentChanges
 from mesh_session_node.journal import StatusChange, unwrap
 from mesh_session_node.outbound.references import ReferenceLookup, check_ref
-from mesh_session_node.outbound.statuses import status_event
+from mesh_session_node.outbound.statuses import count_status, status_event
 from mesh_session_node.store.messages import MessageStore
 from mesh_session_node.store.receipts import StoredReceipt
 from sessionmesh.v1 import message_pb2 as pb
@@ -166,6 +166,7 @@ class MessageService(MessageActs, message_pb2_grpc.MessageServiceServicer):
             except MeshError:  # it is not cancelled
                 session.sender.keep(out)
                 raise
+            count_status(out, pb.MESSAGE_STATUS_CANCELLED)
             session.sender.waiters.tell(uuid, out)
 
         await in_time(end())

@@ -88,15 +88,6 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def resident_bytes(self) -> int:
-        """Memory that it takes; 0 when it has ended."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        except (OSError, IndexError):
-            return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
     async def ended(self) -> str:
         """Wait for its end; how it ended."""
         code = await self._process.wait()

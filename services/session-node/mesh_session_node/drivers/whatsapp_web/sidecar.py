@@ -127,7 +127,7 @@ class Sidecar:
             raise
         finally:
             theirs.close()
-        telemetry.MEMORY.set_function(lambda: process.resident_bytes)
+        telemetry.pid = process.pid
         stream = Stream(words, self._settings.hang_seconds)
         detail = "the node stops"
         try:

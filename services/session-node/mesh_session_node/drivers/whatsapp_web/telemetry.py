@@ -4,28 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import Counter, Gauge
-
+from mesh_core.metrics import Open, counter, counters, gauge
+from mesh_core.metrics.processes import watch_process
 from mesh_core.telemetry import tracing
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
-UP = Gauge("mesh_whatsapp_web_sidecar_up", "1 while the sidecar of linked devices runs and answers")
-ENDS = Counter(
-    "mesh_whatsapp_web_sidecar_ends", "Sidecars that ended, or could not be started, by reason", ["reason"]
+UP = gauge(
+    "mesh_whatsapp_web_sidecar_up",
+    "1 while the sidecar of linked devices runs and answers.",
+    answers="Can linked devices be online on this node?",
 )
-MEMORY = Gauge("mesh_whatsapp_web_sidecar_resident_bytes", "Memory that the sidecar takes")
-CONNECTIONS = Gauge("mesh_whatsapp_web_connections", "Connections that the sidecar holds for this node")
-WAITING = Gauge("mesh_whatsapp_web_waiting_bytes", "Bytes that wait to be written to the sidecar")
-WRITES = Counter(
-    "mesh_whatsapp_web_writes", "Times that the sidecar waited for rows of an account's state to be stored"
+ENDS = counters(
+    "mesh_whatsapp_web_sidecar_ends_total",
+    "Sidecars that ended, or could not be started, by reason.",
+    answers="Why did linked devices lose their connections?",
+    reason=Open("reasons of docs/whatsapp.md", 20),
 )
-ROWS = Counter("mesh_whatsapp_web_rows_written", "Rows of accounts' states that the sidecar had stored")
-MESSAGES_READ = Counter(
-    "mesh_whatsapp_web_messages_read",
-    "Messages that recipients asked for again and the sidecar did not remember, by what was found",
-    ["outcome"],
+pid = 0
+"""The sidecar that runs, or ran last; 0 before the first."""
+watch_process("mesh_whatsapp_web_sidecar", lambda: pid)
+CONNECTIONS = gauge(
+    "mesh_whatsapp_web_connections",
+    "Connections that the sidecar holds for this node.",
+    answers="How many linked devices does this node serve?",
 )
-ROWS_READ = Counter("mesh_whatsapp_web_rows_read", "Rows of accounts' states that the sidecar asked for")
+WAITING = gauge(
+    "mesh_whatsapp_web_waiting_bytes",
+    "Bytes that wait to be written to the sidecar.",
+    answers="Does the sidecar keep up?",
+)
+WRITES = counter(
+    "mesh_whatsapp_web_writes_total",
+    "Times that the sidecar waited for rows of an account's state to be stored.",
+    answers="What do linked devices cost the database?",
+)
+ROWS = counter(
+    "mesh_whatsapp_web_rows_written_total",
+    "Rows of accounts' states that the sidecar had stored.",
+    answers="What do linked devices cost the database?",
+)
+MESSAGES_READ = counters(
+    "mesh_whatsapp_web_messages_read_total",
+    "Messages that recipients asked for again and the sidecar did not remember, by what was found.",
+    answers="Do recipients fail to decrypt what we send?",
+    outcome=["found", "none"],
+)
+ROWS_READ = counter(
+    "mesh_whatsapp_web_rows_read_total",
+    "Rows of accounts' states that the sidecar asked for.",
+    answers="What do linked devices cost the database?",
+)
 
 
 def record(parent: str, steps: Sequence[pb.DeviceStep]) -> None:
