@@ -1,0 +1,1 @@
+"""The dashboards. `python -m deploy.grafana.source` writes `deploy/grafana/dashboards/*.json` anew."""
