@@ -27,7 +27,9 @@ MODULES = {
         "placement",
         "retention",
     )
-} | {name: f"bench.{name}.benchmark" for name in ("fairness", "media", "routing", "whatsapp_web")}
+} | {
+    name: f"bench.{name}.benchmark" for name in ("fairness", "media", "routing", "telemetry", "whatsapp_web")
+}
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,11 +66,12 @@ async def running_mesh(
             driver=driver,
             fake_network=driver != SIMULATED,
         )
+        others = {child.pid for child in psutil.Process().children()}
         with _in_environment(environment):
             file = await stack.start()
         try:
             parts = {name: part.pid for name, part in file.parts.items()}
-            processes = parts | _servers()
+            processes = parts | _servers(others)
             if ended := [name for name, pid in processes.items() if not psutil.pid_exists(pid)]:
                 raise RuntimeError(f"ended while the mesh started: {', '.join(ended)}")
             yield RunningMesh(file, processes, stack, environment)
@@ -78,9 +79,9 @@ async def running_mesh(
             await stack.stop()
 
 
-def _servers() -> dict[str, int]:
-    """The backing servers are children of this process, as are the parts."""
-    named = {child.name(): child.pid for child in psutil.Process().children()}
+def _servers(others: Set[int]) -> dict[str, int]:
+    """The backing servers are children of this process, as are the parts, and `others` of another mesh."""
+    named = {child.name(): child.pid for child in psutil.Process().children() if child.pid not in others}
     return {name: named[program] for program, name in _SERVERS.items() if program in named}
 
 

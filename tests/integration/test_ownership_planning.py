@@ -16,6 +16,7 @@ from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey,
 from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
 from mesh_core.ownership.participant.fence import FenceUnavailable
 from mesh_core.ownership.participant.keeper import Keeper, Timings
+from mesh_core.ownership.participant.move_traces import MoveTraces
 from mesh_core.ownership.participant.table_writer import ROUND_PAUSE, TableWriter
 from mesh_core.ownership.planning.loads import encode_loads, weight_of
 from mesh_core.ownership.planning.planner import NO_NODE
@@ -45,7 +46,15 @@ class Participant:
         self.mirror = ClusterMirror(client, self.keys)
         self.held_by_fence: bool | None = False
         self.asked = 0
-        self.planner = TableWriter(client, self.keys, self.mirror, self.keeper, "a", self._any_held)
+        self.planner = TableWriter(
+            client,
+            self.keys,
+            self.mirror,
+            self.keeper,
+            MoveTraces(self.keys, self.mirror, "a"),
+            "a",
+            self._any_held,
+        )
 
     def hear_of_etcd(self, *, unbroken: bool) -> None:
         now = boottime()

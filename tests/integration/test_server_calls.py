@@ -380,10 +380,9 @@ async def test_a_recorded_trace_gets_a_server_span() -> None:
     assert f"{span.parent.span_id:016x}" == RECORDED[36:52]
     assert seen == f"00-{RECORDED[3:35]}-{context.span_id:016x}-01"
     assert span.attributes == {
-        "rpc.system": "grpc",
-        "rpc.service": SERVICE,
-        "rpc.method": "Unary",
-        "rpc.grpc.status_code": 0,
+        "rpc.system.name": "grpc",
+        "rpc.method": f"{SERVICE}/Unary",
+        "rpc.response.status_code": "OK",
     }
 
 

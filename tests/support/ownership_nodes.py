@@ -60,7 +60,7 @@ class Sessions:
         self.reported: dict[int, tuple[int, int]] = {}
         self.give_back: Callable[[Mapping[int, int]], Awaitable[None]]
 
-    async def acquired(self, shards: Mapping[int, int]) -> None:
+    async def acquired(self, shards: Mapping[int, int], traces: Mapping[int, str]) -> None:
         self.acquisitions += len(shards)
         for shard, epoch in shards.items():
             self.board.starts(self.name, shard, epoch)

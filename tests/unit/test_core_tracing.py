@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
+from mesh_core.errors import NotFound
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import tracing
 from mesh_core.telemetry.tracing import span, start_span
@@ -98,8 +101,91 @@ def test_an_exception_in_the_block_marks_the_span_failed(exporter: InMemorySpanE
         raise ValueError("broken")
     tracing.shutdown()
     (finished,) = exporter.get_finished_spans()
-    assert not finished.status.is_ok
-    assert finished.events[0].name == "exception"
+    assert finished.status.status_code is StatusCode.ERROR
+    assert finished.attributes == {"error.type": "ValueError"}
+
+
+def test_what_a_foreign_exception_says_is_not_recorded(exporter: InMemorySpanExporter) -> None:
+    with pytest.raises(ValueError, match="secret"), span("block", parent=RECORDED):
+        raise ValueError("secret content")
+    tracing.shutdown()
+    assert "secret" not in exporter.get_finished_spans()[0].to_json()
+
+
+def test_an_error_is_described_once_by_the_innermost_span(exporter: InMemorySpanExporter) -> None:
+    with pytest.raises(NotFound), span("outer", parent=RECORDED), span("inner"):
+        raise NotFound("contact", "phone:+4915112345678")
+    tracing.shutdown()
+    inner, outer = exporter.get_finished_spans()
+    assert inner.status.description is not None
+    assert "+49...78" in inner.status.description
+    assert outer.status.status_code is StatusCode.ERROR
+    assert outer.status.description is None
+    assert inner.attributes == outer.attributes == {"error.type": "RESOURCE_NOT_FOUND"}
+
+
+def test_work_that_was_cancelled_has_not_failed(exporter: InMemorySpanExporter) -> None:
+    with pytest.raises(asyncio.CancelledError), span("block", parent=RECORDED):
+        raise asyncio.CancelledError
+    tracing.shutdown()
+    assert exporter.get_finished_spans()[0].status.is_unset
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("+4915112345678 accepted", "+49...78 accepted"),
+        ("to 4915112345678@s.whatsapp.net", "to 491...78@s.whatsapp.net"),
+        ("phone:+4915112345678, phone:+33612345678", "phone:+49...78, phone:+33...78"),
+        ("msg_01h455vb4pex5vsknk084sn02q waits 86400 s", "msg_01h455vb4pex5vsknk084sn02q waits 86400 s"),
+    ],
+)
+def test_phone_numbers_are_shortened(text: str, shown: str) -> None:
+    assert tracing.shortened(text) == shown
+
+
+def test_whoever_knows_a_cause_finds_the_same_trace(exporter: InMemorySpanExporter) -> None:
+    root = tracing.found("shard 7, epoch 3")
+    assert root == tracing.found("shard 7, epoch 3") != tracing.found("shard 7, epoch 4")
+    start_span("child", parent=root).end()
+    start_span("root", itself=root).end()
+    start_span("other", parent="").end()
+    tracing.shutdown()
+    child, found, other = exporter.get_finished_spans()
+    assert found.parent is None
+    assert f"00-{found.context.trace_id:032x}-{found.context.span_id:016x}-01" == root  # type: ignore[union-attr]  # finished
+    assert child.parent is not None
+    assert child.parent.span_id == found.context.span_id  # type: ignore[union-attr]  # finished
+    assert other.context.trace_id != found.context.trace_id  # type: ignore[union-attr]  # finished
+
+
+def test_traces_that_are_found_are_recorded_by_the_ratio() -> None:
+    memory = InMemorySpanExporter()
+    tracing.configure("service", TelemetrySettings(sample_ratio=0.1), exporter=memory)
+    sampled = sum(tracing.is_sampled(tracing.found(f"cause {number}")) for number in range(2_000))
+    assert 100 < sampled < 300
+    assert tracing.is_sampled(tracing.found("cause", always=True))
+    tracing.shutdown()
+    assert not tracing.is_sampled(tracing.found("cause", always=True))
+
+
+def test_a_batch_links_to_its_members_and_they_to_it(exporter: InMemorySpanExporter) -> None:
+    other = RECORDED.replace("0af7", "1af7")
+    tracing.record_batch("batch", "part", [RECORDED, UNRECORDED, "", other], {"size": 4}, start=1_000)
+    tracing.shutdown()
+    first, second, batch = exporter.get_finished_spans()
+    assert [f"{link.context.trace_id:032x}" for link in batch.links] == [RECORDED[3:35], other[3:35]]
+    for part, member in ((first, RECORDED), (second, other)):
+        assert (part.name, part.start_time, part.attributes) == ("part", 1_000, {"size": 4})
+        assert part.parent is not None
+        assert f"{part.parent.span_id:016x}" == member[36:52]
+        assert [link.context.span_id for link in part.links] == [batch.context.span_id]  # type: ignore[union-attr]  # finished
+
+
+def test_a_batch_of_nothing_that_is_recorded_is_not(exporter: InMemorySpanExporter) -> None:
+    tracing.record_batch("batch", "part", [UNRECORDED, ""], start=1_000)
+    tracing.shutdown()
+    assert exporter.get_finished_spans() == ()
 
 
 def test_a_span_can_be_made_after_the_fact_with_links_to_a_batch(exporter: InMemorySpanExporter) -> None:

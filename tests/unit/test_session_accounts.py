@@ -126,7 +126,7 @@ async def test_an_account_without_a_row_is_closed(
 ) -> None:
     row = row_of(new_uuid())
     accounts.rows[row.account.uuid] = row
-    await handler.acquired({row.account.shard: 1})
+    await handler.acquired({row.account.shard: 1}, {})
     accounts.rows.clear()
     await loader.reconcile()
     assert running(registry) == set()
@@ -139,7 +139,7 @@ async def test_what_a_session_has_done_is_stored_before_its_shard_is_released(
     accounts.rows[row.account.uuid] = row
     order = MagicMock(flush=AsyncMock())
     handler = NodeShardHandler(registry, loader, order, lambda: 0.0)
-    await handler.acquired({row.account.shard: 1})
+    await handler.acquired({row.account.shard: 1}, {})
     [session] = registry.sessions.values()
     session.context.counters.came(7_000_000)
     await handler.release([row.account.shard])
@@ -158,7 +158,7 @@ async def test_an_account_that_is_made_while_the_rows_are_read_is_not_taken_for_
     refresh: str,
 ) -> None:
     made = row_of(new_uuid())
-    await handler.acquired({made.account.shard: 1})
+    await handler.acquired({made.account.shard: 1}, {})
 
     async def make_it() -> None:
         accounts.rows[made.account.uuid] = made
@@ -175,7 +175,7 @@ async def test_a_row_that_was_read_earlier_does_not_undo_a_later_one(
     old = row_of(new_uuid())
     new = replace(old, account=replace(old.account, labels={"a": "b"}, version=2))
     accounts.rows[old.account.uuid] = old
-    await handler.acquired({old.account.shard: 1})
+    await handler.acquired({old.account.shard: 1}, {})
 
     async def change_it() -> None:
         accounts.rows[old.account.uuid] = new
@@ -196,7 +196,7 @@ async def test_an_account_that_is_loaded_later_than_its_shard_goes_on_where_it_w
 ) -> None:
     ran = SessionRow(state=pb.SESSION_STATE_PAUSED, credential=b"sealed", update_time=datetime.now(UTC))
     row, message, fetched = row_of(new_uuid(), ran), new_uuid(), new_uuid()
-    await handler.acquired({row.account.shard: 1})
+    await handler.acquired({row.account.shard: 1}, {})
     accounts.rows[row.account.uuid] = row
     content = message_pb2.SendMessageRequest().SerializeToString()
     accounts.outboxes = [WaitingMessage(row.account.uuid, message, "phone:+1", content, "", 0.0)]
@@ -257,7 +257,7 @@ async def test_an_account_that_cannot_be_made_leaves_its_shards_others_alone(
 ) -> None:
     first, bad, last = neighbours(accounts, 3)
     broken_host.broken.add(bad.account.uuid)
-    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1}, {})
     assert running(registry) == {first.account.uuid, last.account.uuid}
     assert unloadable() == 1
 
@@ -267,7 +267,7 @@ async def test_a_call_for_an_account_whose_session_cannot_be_read_says_so(
 ) -> None:
     [bad] = neighbours(accounts, 1)
     broken_host.broken.add(bad.account.uuid)
-    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1}, {})
     with pytest.raises(FailedPrecondition) as refused:
         await guarded.load_account(encode(Prefix.ACCOUNT, bad.account.uuid), bad.account.uuid)
     assert refused.value.reason == "SESSION_UNREADABLE"
@@ -290,7 +290,7 @@ async def test_a_call_while_the_account_is_being_opened_does_not_take_it_for_unr
     )
     handler = NodeShardHandler(registry, loader, MagicMock(), lambda: 0.0)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(handler.acquired({7: 1}))
+        tasks.create_task(handler.acquired({7: 1}, {}))
         await opening.wait()
         await loader.load_account(encode(Prefix.ACCOUNT, row.account.uuid), row.account.uuid)
         opened.set()
@@ -302,7 +302,7 @@ async def test_an_account_that_can_run_again_is_loaded_with_the_next_look(
 ) -> None:
     first, bad = neighbours(accounts, 2)
     broken_host.broken.add(bad.account.uuid)
-    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1}, {})
     await guarded.reconcile()
     assert unloadable() == 1
     broken_host.broken.clear()
@@ -317,13 +317,13 @@ async def test_a_session_that_fails_to_begin_leaves_the_others_alone(
     bad, good = neighbours(accounts, 2)
     begun = []
 
-    def begin(session: Session) -> None:
+    def begin(session: Session, _traceparent: str) -> None:
         if session.account.uuid == bad.account.uuid:
             raise ValueError("not this one")
         begun.append(session.account.uuid)
 
     monkeypatch.setattr(Session, "begin", begin)
-    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1}, {})
     assert begun == [good.account.uuid]
 
 
@@ -331,7 +331,7 @@ async def test_a_session_that_cannot_be_told_of_its_row_leaves_the_others_alone(
     guarded: AccountLoader, registry: Registry, accounts: MemoryAccounts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = neighbours(accounts, 2)
-    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1}, {})
     told = []
 
     def refresh(session: Session, _account: object) -> None:
@@ -349,7 +349,7 @@ async def test_a_session_that_fails_to_close_leaves_with_its_shard_like_the_othe
 ) -> None:
     neighbours(accounts, 3)
     handler = NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0)
-    await handler.acquired({7: 1})
+    await handler.acquired({7: 1}, {})
     monkeypatch.setattr(Session, "close", MagicMock(side_effect=ValueError("not this one")))
     handler.lost([7])
     assert running(registry) == set()
@@ -361,7 +361,7 @@ async def test_a_shard_is_released_though_a_session_cannot_store_what_it_did(
     neighbours(accounts, 3)
     journal = MagicMock(flush=AsyncMock())
     handler = NodeShardHandler(registry, guarded, journal, lambda: 0.0)
-    await handler.acquired({7: 1})
+    await handler.acquired({7: 1}, {})
     monkeypatch.setattr(Session, "store_counters", MagicMock(side_effect=ValueError("not this one")))
     await handler.release([7])
     journal.flush.assert_awaited_once_with(give_back={7: 1})
@@ -378,7 +378,7 @@ async def test_shards_are_loaded_after_an_error_that_nobody_expected(
 
     [row] = neighbours(accounts, 1)
     accounts.meanwhile = fail
-    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1})
+    await NodeShardHandler(registry, guarded, MagicMock(), lambda: 0.0).acquired({7: 1}, {})
     assert running(registry) == {row.account.uuid}
 
 

@@ -52,7 +52,7 @@ async def test_a_shard_that_was_lost_and_comes_back_is_loaded_once_nothing_of_it
 ) -> None:
     shards = Shards(closing)
     shards.handler.lost([shards.shard])
-    acquiring = asyncio.create_task(shards.handler.acquired({shards.shard: 4}))
+    acquiring = asyncio.create_task(shards.handler.acquired({shards.shard: 4}, {}))
     await turn()
     assert not shards.loader.load_shards.called
     closing.driver.link.let_close()

@@ -206,7 +206,8 @@ class Stack:
         return child
 
     def _tracing(self) -> dict[str, str]:
-        if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("MESH_TELEMETRY_OTLP_ENDPOINT"):
+        elsewhere = ("OTEL_EXPORTER_OTLP_ENDPOINT", "MESH_TELEMETRY_OTLP_ENDPOINT")
+        if any(map(os.environ.get, elsewhere)) or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
             return {}
         ratio = os.environ.get("MESH_TELEMETRY_SAMPLE_RATIO", "1")
         return {

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from mesh_core.errors import MeshError, Unavailable
-from mesh_core.jobs import store
+from mesh_core.jobs import store, traces
 from mesh_core.jobs.worker import Worker
 from mesh_core.rpc.server.status import details_of
 from sessionmesh.v1 import job_pb2
@@ -68,7 +68,7 @@ class SteppedWorker(Worker):
                 raise
             except MeshError as error:
                 logger.warning("a job failed", kind=self.name, job=str(row["id"]), error=repr(error))
-                await connection.execute(_END, row["id"], job_pb2.JOB_STATE_FAILED, details_of(error))
+                await self._end(connection, row, job_pb2.JOB_STATE_FAILED, error)
                 return
             cancelled = await connection.fetchval(
                 _RECORD,
@@ -81,12 +81,23 @@ class SteppedWorker(Worker):
             )
             if step.position is None:
                 logger.info("a job is done", kind=self.name, job=str(row["id"]))
+                traces.record_end(row["id"], self.kind, job_pb2.JOB_STATE_SUCCEEDED)
                 return
             position = step.position
             if step.waits:
                 break
         if cancelled:
-            await connection.execute(_END, row["id"], job_pb2.JOB_STATE_CANCELLED, None)
+            await self._end(connection, row, job_pb2.JOB_STATE_CANCELLED, None)
+
+    async def _end(
+        self,
+        connection: asyncpg.Connection,
+        row: asyncpg.Record,
+        state: job_pb2.JobState.ValueType,
+        error: MeshError | None,
+    ) -> None:
+        await connection.execute(_END, row["id"], state, details_of(error) if error else None)
+        traces.record_end(row["id"], self.kind, state)
 
 
 # `total` was counted before it began: what came or went since is in `done`.

@@ -17,6 +17,7 @@ from mesh_core.database.callers import CallerPool
 from mesh_core.database.requests import OPERATOR_SCOPE, Method, claim_request
 from mesh_core.errors import NotFound
 from mesh_core.ids import Prefix
+from mesh_core.jobs import traces
 from sessionmesh.v1 import job_pb2
 
 logger = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ async def insert(connection: Connection, new: NewJob) -> asyncpg.Record:
         _INSERT, new.id, new.tenant, new.kind, new.subject, new.detail, new.dry_run
     )
     assert inserted is not None  # noqa: S101 - INSERT ... RETURNING
+    traces.record_asked(new.id, new.kind)
     return inserted
 
 
@@ -110,6 +112,8 @@ async def change(
     """
     changed = await connection.fetchrow(_CHANGE, job, state, total, done, error, state in ENDED)
     assert changed is not None  # noqa: S101 - the row is locked
+    if state in ENDED:
+        traces.record_end(job, changed["kind"], state)
     return changed
 
 

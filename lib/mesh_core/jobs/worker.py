@@ -13,7 +13,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import Database
-from mesh_core.jobs import store
+from mesh_core.jobs import store, traces
 from mesh_core.jobs.resource import Progress
 from mesh_core.jobs.store import Total
 from sessionmesh.v1 import job_pb2
@@ -106,7 +106,8 @@ class Worker(ABC):
         try:
             async with self._database.alone(f"job about {row['subject'] or row['id']}") as connection:
                 if connection is not None and (begun := await self._begun(row["id"])) is not None:
-                    await self.work(connection, begun)
+                    with traces.turn(row["id"], self.kind):
+                        await self.work(connection, begun)
         except Exception as error:
             logger.warning("a job is not done yet", kind=self.name, job=str(row["id"]), error=repr(error))
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from opentelemetry import trace
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Status, StatusCode
 
+from mesh_core.errors import MeshError
 from mesh_core.settings import TelemetrySettings
+from mesh_core.telemetry.recording import Recorder, context
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
 Attribute = str | bool | int | float
@@ -73,6 +76,19 @@ def begin(traceparent: str) -> str:
     return f"00-{random.getrandbits(128) or 1:032x}-{_ROOT if sampled else _UNRECORDED}"
 
 
+def found(cause: str, *, always: bool = False) -> str:
+    """The traceparent of what `cause` names: a trace that several processes find by themselves, without
+    telling each other of it.
+
+    Whether it is recorded depends on its id alone, so all of them decide alike where their ratios are equal;
+    `always`: unless none are.
+    """
+    ratio = float(_recorder.ratio > 0) if always else _recorder.ratio
+    digest = blake2b(cause.encode(), digest_size=24).hexdigest()
+    sampled = _recorder.tracer is not None and int(digest[18:32], 16) < ratio * 2**56
+    return f"00-{digest[:32]}-{digest[32:]}-{'01' if sampled else '00'}"
+
+
 class Span:
     """A span that may be recorded. `traceparent` names it to whoever comes after; it must be ended once."""
 
@@ -81,6 +97,17 @@ class Span:
     def __init__(self, inner: trace.Span | None, traceparent: str) -> None:
         self._inner = inner
         self.traceparent = traceparent
+
+    def __enter__(self) -> Self:
+        """End it at the end of the block, failed where an exception leaves that."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):  # what was cancelled has not failed
+            self.fail(error)
+        self.end()
 
     @property
     def recorded(self) -> bool:
@@ -97,13 +124,26 @@ class Span:
         if self._inner is not None:
             self._inner.add_event(name, attributes)
 
-    def fail(self, error: BaseException | str) -> None:
-        """Mark the span as failed."""
-        if self._inner is None:
+    def fail(self, error: Exception | str) -> None:
+        """Mark the span as failed, with a text of ours, or by an exception. That is described once, by the
+        innermost span that it ends, and by its type alone unless it is of the domain: what others say may
+        hold content. Logs have the traceback.
+        """
+        inner = self._inner
+        if inner is None:
             return
-        if isinstance(error, BaseException):
-            self._inner.record_exception(error)
-        self._inner.set_status(Status(StatusCode.ERROR, str(error)))
+        if isinstance(error, str):
+            inner.set_status(Status(StatusCode.ERROR, shortened(error)))
+            return
+        description = None
+        if isinstance(error, MeshError):
+            inner.set_attribute("error.type", error.reason)
+            if not hasattr(error, _DESCRIBED):
+                setattr(error, _DESCRIBED, True)
+                description = shortened(error.message)
+        else:
+            inner.set_attribute("error.type", type(error).__qualname__)
+        inner.set_status(Status(StatusCode.ERROR, description))
 
     def end(self, at: int | None = None) -> None:
         """End the span now, or at a time in nanoseconds since the epoch."""
@@ -122,26 +162,56 @@ def start_span(
     attributes: Attributes | None = None,
     links: Sequence[str] = (),
     start: int | None = None,
+    itself: str = "",
 ) -> Span:
     """A span that the caller ends and that is not current: for work that outlives a block, or after a commit.
 
     `parent` is a traceparent, "" begins a new trace, None is the current one. `links` are traceparents of
-    other traces (a batch's). `start` is in nanoseconds since the epoch.
+    other traces (a batch's). `start` is in nanoseconds since the epoch. `itself`, in place of `parent`, is
+    what the span's own traceparent is to be, as `found` gave it: it begins that trace.
     """
-    origin = begin(_current.get() if parent is None else parent)
+    origin = itself or begin(_current.get() if parent is None else parent)
     tracer = _recorder.tracer
     if tracer is None or origin[54] not in _ODD:
         return Span(None, origin)
+    if itself:
+        _recorder.give_ids(itself)
     inner = tracer.start_span(
         name,
-        None if origin.endswith(_ROOT) else trace.set_span_in_context(NonRecordingSpan(_context(origin))),
+        None
+        if itself or origin.endswith(_ROOT)
+        else trace.set_span_in_context(NonRecordingSpan(context(origin))),
         _KINDS[kind],
         attributes,
-        [Link(_context(link)) for link in links if is_sampled(link) and _well_formed(link)],
+        [Link(context(link)) for link in links if is_sampled(link) and _well_formed(link)],
         start,
     )
     made = inner.get_span_context()
     return Span(inner, f"00-{made.trace_id:032x}-{made.span_id:016x}-01")
+
+
+def record_batch(
+    name: str, part: str, of: Iterable[str], attributes: Attributes | None = None, *, start: int
+) -> None:
+    """Record what was done at once for several traces, from `start` (nanoseconds since the epoch) until now:
+    a span `part` in each of them that links to a span `name` in a trace of its own, which links to them.
+
+    `of` are traceparents; those that are not recorded are left out.
+    """
+    sampled = [one for one in of if is_sampled(one)]
+    if not sampled or _recorder.tracer is None:
+        return
+    ended = time.time_ns()
+    root = f"00-{random.getrandbits(128) or 1:032x}-{_ROOT}"
+    whole = start_span(name, parent=root, attributes=attributes, links=sampled, start=start)
+    for one in sampled:
+        start_span(part, parent=one, attributes=attributes, links=[whole.traceparent], start=start).end(ended)
+    whole.end(ended)
+
+
+def shortened(text: str) -> str:
+    """`text` with the middle of each phone number left out."""
+    return _NUMBER.sub(lambda number: f"{number[0][:3]}...{number[0][-2:]}", text)
 
 
 class span:
@@ -168,54 +238,18 @@ class span:
         return self._span
 
     def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _current.reset(self._token)
-        if error is not None:
-            self._span.fail(error)
-        self._span.end()
+        self._span.__exit__(kind, error, trace)
 
 
-class _Recorder:
-    """The process's tracer; None while nothing is recorded."""
-
-    def __init__(self) -> None:
-        self.tracer: trace.Tracer | None = None
-        self.ratio = 0.0
-        self._provider: TracerProvider | None = None
-
-    def start(self, service: str, ratio: float, exporter: SpanExporter) -> None:
-        from opentelemetry.sdk.resources import Resource  # the SDK is slow to import, and often unused
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-
-        self.stop()
-        # Sampling is decided by the flag before a span is asked for, so the SDK records all it is asked for.
-        self._provider = TracerProvider(
-            sampler=ALWAYS_ON, resource=Resource.create({"service.name": service}), shutdown_on_exit=False
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_EVERY))
-        self.tracer = self._provider.get_tracer("sessionmesh")
-        self.ratio = ratio
-
-    def stop(self) -> None:
-        self.tracer = None
-        if self._provider is not None:
-            self._provider.shutdown()
-            self._provider = None
-
-
-def _context(traceparent: str) -> SpanContext:
-    trace_id, span_id = int(traceparent[3:35], 16), int(traceparent[36:52], 16)
-    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-
-
-_EXPORT_EVERY = 1000.0  # milliseconds: traces are looked at right after they were made
 _well_formed = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_NUMBER = re.compile(r"(?<![A-Za-z0-9_])\+?[0-9]{7,15}(?![A-Za-z0-9_])")
+_DESCRIBED = "_described_by_a_span"
 _ODD = frozenset("13579bdf")
 _ROOT = "0000000000000000-01"  # sampled, and no span yet: never leaves `begin` and `start_span`
 _UNRECORDED = "0000000000000001-00"
 _KINDS: dict[str, SpanKind] = {kind.name.lower(): kind for kind in SpanKind}
 _current: ContextVar[str] = ContextVar("traceparent", default="")
-_recorder = _Recorder()
+_recorder = Recorder()

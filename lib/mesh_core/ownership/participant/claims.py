@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Set
 from itertools import count
 
@@ -174,7 +175,7 @@ class Claims:
                     if take.outcome is TakeOutcome.TAKEN:  # the key was lost meanwhile
                         useless[take.shard] = take.epoch
                 elif take.outcome is TakeOutcome.TAKEN:
-                    tenure.phase, tenure.epoch = Phase.TAKEN, take.epoch
+                    tenure.phase, tenure.epoch, tenure.taken_at = Phase.TAKEN, take.epoch, time.time_ns()
                 elif take.outcome is TakeOutcome.STALE:
                     del keeper.tenures[
                         take.shard
@@ -189,18 +190,18 @@ class Claims:
         self._handoff.release_fence(useless)
         return waits
 
-    async def activate(self) -> dict[int, int]:
-        """Marks the keys of taken shards ACTIVE; returns those that may run from now on (shard -> epoch)."""
+    async def activate(self) -> list[Tenure]:
+        """Marks the keys of taken shards ACTIVE; returns those that may run from now on."""
         keeper = self._keeper
         with keeper.lock:
             lease = keeper.lease
             taken = [tenure for tenure in keeper.tenures.values() if tenure.phase is Phase.TAKEN]
         if not taken:
-            return {}
+            return []
         writes = [Write(tenure.shard, tenure.revision, self._active(tenure)) for tenure in taken]
         written = await self._owner_keys.write(writes, lease)
         self._drop()
-        started, failed = {}, []
+        started, failed = [], []
         with keeper.lock:
             for tenure in taken:
                 one = written.get(tenure.shard)
@@ -210,7 +211,7 @@ class Claims:
                     continue
                 if one.revision:
                     tenure.revision, tenure.phase = one.revision, Phase.RUNNING
-                    started[tenure.shard] = tenure.epoch
+                    started.append(tenure)
                 elif one.present is not None and one.present.lease == lease and self._is_mine(one.present):
                     tenure.revision = one.present.revision
                 else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Set
 from contextlib import suppress
 from itertools import chain
@@ -15,6 +16,7 @@ from mesh_core.ownership import metrics
 from mesh_core.ownership.owner_keys import OwnerKeyWriter, Write
 from mesh_core.ownership.participant.fence import Fence, FenceUnavailable
 from mesh_core.ownership.participant.keeper import Keeper, Phase, Tenure
+from mesh_core.ownership.participant.move_traces import MoveTraces
 from mesh_core.ownership.view.mirror import ClusterMirror
 from mesh_core.tasks import Supervisor
 
@@ -36,8 +38,10 @@ class ShardHandler(Protocol):
     Only `lost` may come while `acquired` or `release` still runs.
     """
 
-    async def acquired(self, shards: Mapping[int, int]) -> None:
-        """These shards (shard -> epoch) may run here from now on. Return soon, connect in the background."""
+    async def acquired(self, shards: Mapping[int, int], traces: Mapping[int, str]) -> None:
+        """These shards (shard -> epoch) may run here from now on. Return soon, connect in the background.
+        `traces` has the traceparents of moves that are recorded, by shard.
+        """
 
     async def release(self, shards: Collection[int]) -> None:
         """Hand these over: stop intake, close the sockets, flush the journal and give the fence back with it.
@@ -66,6 +70,7 @@ class Handoff:
         self,
         *,
         node_id: str,
+        moves: MoveTraces,
         keeper: Keeper,
         mirror: ClusterMirror,
         fence: Fence,
@@ -76,6 +81,7 @@ class Handoff:
         wake: Callable[[], None],
     ) -> None:
         self._node_id = node_id
+        self._moves = moves
         self._keeper = keeper
         self._mirror = mirror
         self._fence = fence
@@ -144,7 +150,8 @@ class Handoff:
         task.add_done_callback(self._tasks.discard)
 
     async def _hand_off(self, tenures: list[Tenure]) -> None:
-        with_accounts = any(self._handler.accounts(tenure.shard) for tenure in tenures)
+        began = time.time_ns()
+        with_accounts = [tenure for tenure in tenures if self._handler.accounts(tenure.shard)]
         await self._handler.release([tenure.shard for tenure in tenures])
         self._drop()
         with self._keeper.lock:
@@ -152,6 +159,7 @@ class Handoff:
                 tenure.phase = Phase.STOPPED
         await self._forget(tenures)
         if with_accounts:
+            self._moves.record_released(with_accounts, began)
             await self._arrival(frozenset(tenure.shard for tenure in tenures))
             self._wake()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -65,6 +66,9 @@ class Tenure:
     """Since when this node waits for another one to release the shard; 0.0 while it does not."""
     holder: str = ""
     """That node's incarnation, once the key tells of it."""
+    claimed_at: int = field(default_factory=time.time_ns)
+    taken_at: int = 0
+    """For traces, in nanoseconds since the epoch."""
 
     @property
     def held(self) -> bool:

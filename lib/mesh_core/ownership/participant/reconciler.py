@@ -7,6 +7,7 @@ Everything here runs on the event loop. The keeper's thread and the mirror repor
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 
@@ -24,6 +25,7 @@ from mesh_core.ownership.participant.fence import Fence, IncarnationExpired
 from mesh_core.ownership.participant.handoff import Handoff, ShardHandler
 from mesh_core.ownership.participant.keeper import Dropped, Keeper, Phase, Tenure
 from mesh_core.ownership.participant.keeper_thread import KeeperThread
+from mesh_core.ownership.participant.move_traces import MoveTraces
 from mesh_core.ownership.participant.registration import NodeRegistration
 from mesh_core.ownership.participant.table_writer import TableWriter
 from mesh_core.ownership.planning.loads import LoadReporter
@@ -70,8 +72,10 @@ class Reconciler:
         self._starting: set[int] = set()
         """Shards whose `acquired` has not returned."""
         owner_keys = OwnerKeyWriter(etcd, keys)
+        self._moves = MoveTraces(keys, mirror, node.id)
         self._handoff = Handoff(
             node_id=node.id,
+            moves=self._moves,
             keeper=keeper,
             mirror=mirror,
             fence=fence,
@@ -91,7 +95,7 @@ class Reconciler:
             handoff=self._handoff,
             drop=self._drop,
         )
-        self._planner = TableWriter(etcd, keys, mirror, keeper, node.id, fence.any_held)
+        self._planner = TableWriter(etcd, keys, mirror, keeper, self._moves, node.id, fence.any_held)
         self._loads = LoadReporter(etcd, keys, node.id, handler.loads)
         self._alarms = Alarms(keeper, self._planner)
 
@@ -204,15 +208,17 @@ class Reconciler:
         started = await self._claims.activate()
         if started:
             self._thread.tell_watchdog()
-            self._starting.update(started)
+            self._starting.update(tenure.shard for tenure in started)
             metrics.TAKEN.inc(len(started))
             task = self._supervisor.start("acquired", self._acquire(started))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _acquire(self, shards: dict[int, int]) -> None:
-        await self.handler.acquired(shards)
-        self._starting.difference_update(shards)
+    async def _acquire(self, tenures: list[Tenure]) -> None:
+        traces, began = self._moves.taken(tenures), time.time_ns()
+        await self.handler.acquired({tenure.shard: tenure.epoch for tenure in tenures}, traces)
+        self._moves.record_taken(tenures, traces, began, self.handler.accounts)
+        self._starting.difference_update(tenure.shard for tenure in tenures)
         self._work.notify()
 
     def _wanted(self) -> Set[int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 
 from mesh_core.etcd import Etcd, boottime
 from mesh_core.ownership.keys import ClusterKeys, NodeState
 from mesh_core.ownership.participant.fence import FenceUnavailable
 from mesh_core.ownership.participant.keeper import Keeper
+from mesh_core.ownership.participant.move_traces import MoveTraces
 from mesh_core.ownership.planning.table import MOVE_BUDGET, Situation, Table, read_situation, write_table
 from mesh_core.ownership.view.mirror import ClusterMirror
 
@@ -43,6 +45,7 @@ class TableWriter:
         keys: ClusterKeys,
         mirror: ClusterMirror,
         keeper: Keeper,
+        moves: MoveTraces,
         node_id: str,
         any_held: Callable[[], Awaitable[bool]],
     ) -> None:
@@ -57,6 +60,7 @@ class TableWriter:
         self._keys = keys
         self._mirror = mirror
         self._keeper = keeper
+        self._moves = moves
         self._node_id = node_id
         self._any_held = any_held
         self._judged: object = None
@@ -113,6 +117,7 @@ class TableWriter:
 
     async def _write(self, budget: int) -> None:
         """Plans anew from one agreed snapshot: what was mirrored may be late."""
+        began = time.time_ns()
         situation = await read_situation(self._etcd, self._keys)
         may_drop_missing = self._may_drop(boottime())
         if situation.revision == 0 and not may_drop_missing:
@@ -122,7 +127,11 @@ class TableWriter:
         planned = situation.plan(budget=budget, may_drop_missing=may_drop_missing)
         if situation.differs_from(planned) or situation.weights_outdated():
             table = Table(planned.placement, situation.weights)
-            await write_table(self._etcd, self._keys, table, situation.revision)
+            written = await write_table(self._etcd, self._keys, table, situation.revision)
+            changes = enumerate(zip(situation.placement, planned.placement, strict=True))
+            moved = {shard: node for shard, (node, then) in changes if node is not None and node != then}
+            if written and moved:
+                self._moves.record_plan(situation.revision, moved, began)
 
     def _may_drop(self, now: float) -> bool:
         mirror = self._mirror

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Set
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -42,6 +44,17 @@ class MirrorListener(Protocol):
         """Something else than owner keys changed: nodes, loads or the table."""
 
 
+@dataclass(frozen=True, slots=True)
+class Displaced:
+    """The node that the table gave a shard to before, the revision of that table, and when it was seen to be
+    another one, in nanoseconds since the epoch.
+    """
+
+    node: str
+    table: int
+    seen_at: int
+
+
 class ClusterMirror:
     """`run` keeps it up to date. While etcd is unavailable it stays as last seen."""
 
@@ -59,6 +72,8 @@ class ClusterMirror:
         self.loads: dict[str, bytes] = {}
         """By node, as published."""
         self.loads_revision = 0
+        self.displaced: dict[int, Displaced] = {}
+        """The latest move of each shard that was seen, until somebody takes it out."""
         self.misplaced: set[int] = set()
         """Shards that are not (yet) owned by the node that the table gives them to."""
         self.ready = asyncio.Event()
@@ -164,10 +179,12 @@ class ClusterMirror:
                 self.node_revisions[info.id] = kv.mod_revision
                 self.incarnations[info.id] = info.incarnation
         elif kv.key == keys.assignment:
+            before, revision = self.placement, self.table_revision
             self._apply_table(NO_TABLE)
             self.table_revision = 0 if deleted else kv.mod_revision  # also of one that is to be replaced
             if not deleted:
                 self._apply_table(decode_table(kv.value))
+                self._note_displaced(before, revision)
         elif kv.key.startswith(keys.loads):
             self._apply_loads(kv.key[len(keys.loads) :].decode(), kv, deleted=deleted)
         elif kv.key.startswith(keys.dead):
@@ -178,6 +195,12 @@ class ClusterMirror:
         self.table = table
         self.placed_nodes = frozenset(node for node in table.placement if node is not None)
         self.misplaced = {shard for shard in range(SHARDS) if self._is_misplaced(shard)}
+
+    def _note_displaced(self, before: Placement, revision: int) -> None:
+        now = time.time_ns()
+        for shard, (then, present) in enumerate(zip(before, self.placement, strict=True)):
+            if then is not None and then != present:
+                self.displaced[shard] = Displaced(then, revision, now)
 
     def _is_misplaced(self, shard: int) -> bool:
         seen, node = self.owners.get(shard), self.table.placement[shard]

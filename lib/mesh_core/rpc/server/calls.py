@@ -166,8 +166,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             code = failure.code
             if enters and identity is None:
                 gate.refusals.count(error, context)
-            if span is not None:
-                span.fail(error)
+            if span is not None and code in _FAULTS:
+                span.fail(failure)
             trailing = (*context.trailing_metadata(), *status.trailing_metadata(failure))
             if takes_stream and not begun:
                 await read_out(request)
@@ -183,8 +183,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
         finally:
             observe(code, perf_counter() - started, traceparent)
             if span is not None:
-                span.set("rpc.grpc.status_code", code.value[0])
-                span.end()
+                _end_span(span, code, told=failure is not None)
             if noted and enters:
                 gate.note(method, identity, asked, answer, status.ended(code, failure, context), context)
             period.leave()
@@ -287,10 +286,17 @@ def _not_served(method: Method) -> Serve:
 
 
 def _server_span(method: Method, parent: str) -> tracing.Span:
-    attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
-    return tracing.start_span(
-        f"{method.service}/{method.name}", kind="server", parent=parent, attributes=attributes
-    )
+    name = method.path[1:]
+    attributes = {"rpc.system.name": "grpc", "rpc.method": name}
+    return tracing.start_span(name, kind="server", parent=parent, attributes=attributes)
+
+
+def _end_span(span: tracing.Span, code: StatusCode, *, told: bool) -> None:
+    """`told`: what failed is noted already. A code that another server answered is passed on as it is."""
+    span.set("rpc.response.status_code", code.name)
+    if code in _FAULTS and not told:
+        span.fail("")
+    span.end()
 
 
 def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
@@ -307,6 +313,17 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+_FAULTS = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+"""Errors of the server, as OpenTelemetry's conventions have them: the others are the caller's."""
 _CODES: dict[object, StatusCode] = {code.value[0]: code for code in StatusCode} | {
     code: code for code in StatusCode
 }

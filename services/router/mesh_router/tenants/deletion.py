@@ -20,7 +20,7 @@ from mesh_core import ids, validation
 from mesh_core.database import Database
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import Prefix
-from mesh_core.jobs import NewJob, Total, Worker, store
+from mesh_core.jobs import NewJob, Total, Worker, store, traces
 from mesh_router.retention.purge import delete_events_of_tenant, purge_account
 from mesh_router.retention.tenants import (
     delete_audit_events,
@@ -107,6 +107,7 @@ class TenantDeletions(Worker):
         async with connection.transaction():
             await delete_tenant(connection, tenant)
             await connection.execute(_SUCCEEDED, job)
+        traces.record_end(job, self.kind, job_pb2.JOB_STATE_SUCCEEDED)
         logger.info("a tenant was deleted", tenant=row["subject"])
 
     async def _close_accounts(self, connection: asyncpg.Connection, tenant: UUID) -> None:

@@ -14,7 +14,7 @@ from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import Method, request_digest
 from mesh_core.errors import NotFound, ResourceExhausted
 from mesh_core.ids import Prefix
-from mesh_core.jobs import NewJob, Total, Worker, store
+from mesh_core.jobs import NewJob, Total, Worker, store, traces
 from mesh_core.rpc.auth import current_identity
 from mesh_router.retention import person_rows
 from mesh_router.retention.erasing import Item, erase
@@ -70,6 +70,7 @@ class PersonErasures(Worker):
         if row["state"] != job_pb2.JOB_STATE_PENDING:
             return row
         await connection.execute(_END, row["id"], job_pb2.JOB_STATE_CANCELLED, 0, 0)
+        traces.record_end(row["id"], self.kind, job_pb2.JOB_STATE_CANCELLED)
         return await store.get(connection, row["id"]) or row
 
     async def work(self, connection: asyncpg.Connection, row: asyncpg.Record) -> None:
@@ -83,6 +84,7 @@ class PersonErasures(Worker):
                 state = job_pb2.JOB_STATE_CANCELLED
                 break
         await connection.execute(_END, row["id"], state, done, failed)
+        traces.record_end(row["id"], self.kind, state)
 
     async def _known(self, connection: asyncpg.Connection, row: asyncpg.Record) -> Identities:
         """All addresses of the person, stored with the job before anything is erased: who goes on with it in

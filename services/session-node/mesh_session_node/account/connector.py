@@ -10,13 +10,16 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.ids import new_uuid
+from mesh_core.telemetry.tracing import Span
 from mesh_session_node.account.reconnect import LONGEST_HELD, ConnectQueue, Failures
-from mesh_session_node.account.state import LIVE, Cause, SessionEvent, State, transition
+from mesh_session_node.account.session_trace import SessionTrace, told
+from mesh_session_node.account.state import LIVE, Cause, SessionEvent, State, StateMachine, transition
 from mesh_session_node.context import metrics
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.driver_rows import DriverRows
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded, End
+from mesh_session_node.drivers.interface.state import DriverState
 from mesh_session_node.journal import Disconnect
 from mesh_session_node.outbound.sender import Sender
 from sessionmesh.v1 import session_pb2 as pb
@@ -45,19 +48,6 @@ class Network(Protocol):
         """The account is not to be online, or not here."""
 
 
-class StateMachine(Protocol):
-    """The session's states, as its connection follows and moves them."""
-
-    state: State
-    detail: str
-
-    def go(self, event: SessionEvent, detail: str = "") -> bool:
-        """Follow the table; False when the event means nothing now."""
-
-    def unpaired(self, event: SessionEvent, detail: str) -> None:
-        """The network has ended the pairing."""
-
-
 class Connector:
     """Dials, and connects again when the connection is lost. Times are microseconds since the epoch."""
 
@@ -78,6 +68,7 @@ class Connector:
         "failures",
         "may_try_at",
         "next_connect",
+        "trace",
     )
 
     def __init__(
@@ -111,6 +102,7 @@ class Connector:
         self._retry: asyncio.TimerHandle | None = None
         self._past: Link | None = None
         """The connection before, of which something may leave yet."""
+        self.trace = SessionTrace(context.id, context.driver.name)
 
     @property
     def id(self) -> str:
@@ -127,8 +119,7 @@ class Connector:
 
     async def dial(self) -> None:
         """Connect and log in; called when its turn has come."""
-        context, session = self._context, self._session
-        state = context.driver_state
+        context, state = self._context, self._context.driver_state
         if not self._wanted() or context.link is not None or self._dialing is not None or state is None:
             return
         if not context.host.may_act(context.ref):
@@ -137,6 +128,11 @@ class Connector:
             self.hold("the network fails for most accounts")
             return
         self._dialing = asyncio.current_task()
+        with self.trace.dialling() as span:
+            await self._connect(state, span)
+
+    async def _connect(self, state: DriverState, span: Span) -> None:
+        context, session = self._context, self._session
         rows = DriverRows(context.id, context.ref, context.host, self._rows_failed)
         link = None
         try:
@@ -150,12 +146,14 @@ class Connector:
             link = await context.driver.connect(state, rows, self._events, proxy)
             metrics.CONNECT_DURATION.observe(time.monotonic() - began)
         except ConnectionEnded as error:
+            span.fail(told(error))
             if self._wanted():
                 self._failed(error)
             return
         except Exception as error:
             # Nobody else would ever dial for it again
             logger.exception("a driver failed to connect", account_id=self.id)
+            span.fail(error)
             if self._wanted():
                 self._failed(ConnectionEnded(End.LOST, f"the driver failed: {type(error).__name__}"))
             return
@@ -175,13 +173,16 @@ class Connector:
         if link.ended is not None or rows.over:
             self._end_rows(rows)
             self.abort(link)
-            self._failed(link.ended or ConnectionEnded(End.LOST, _NOT_STORED))
+            ended = link.ended or ConnectionEnded(End.LOST, _NOT_STORED)
+            span.fail(told(ended))
+            self._failed(ended)
             return
         context.link = link
         context.counters.connects += 1
         self.connected_at = time.time_ns() // 1000
         self._network.logged_in(self)
         session.go(SessionEvent.LOGGED_IN)
+        self.trace.connected()
         self._sender.pump()
         context.host.connected(context)
 
@@ -194,9 +195,11 @@ class Connector:
         """Close what is left of the connection, and dial again later: after `retry_after` seconds or more."""
         found = transition(self._session.state, event)
         cause = found[1] if found is not None else pb.SESSION_CAUSE_UNSPECIFIED
+        connected = self._context.link is not None
         self.close_link(cause, detail)
         now = time.monotonic()
         if found is not None:
+            self.trace.lost(cause, detail, connected=connected)
             self.failures.add(now, blamed=self._network.failed(self, cause))
         delay = max(self.failures.delay(now), retry_after)
         self._own_time, self._named_time = now + delay, now + retry_after
@@ -215,6 +218,7 @@ class Connector:
     def connect_anew(self, detail: str) -> None:
         """End the connection and dial again when its turn comes; that is nobody's failure."""
         self.close_link(pb.SESSION_CAUSE_CONNECTION_LOST, detail)
+        self.trace.traceparent = ""
         if self._session.go(SessionEvent.CONNECTION_LOST, detail):
             self._retry_due()
 
@@ -288,11 +292,13 @@ class Connector:
             self._network.let_go(self)
         if state not in LIVE:
             self._network.leave(self)
+            self.trace.over()
 
     def leave(self) -> None:
         """The account is not this node's any more."""
         self.cancel()
         self._network.leave(self)
+        self.trace.over()
 
     def _end_rows(self, rows: DriverRows) -> None:
         rows.end()
@@ -310,15 +316,11 @@ class Connector:
         self._ended(ended.end, ended.detail, SessionEvent.CONNECT_FAILED, ended.retry_after)
 
     def _ended(self, end: End, detail: str, otherwise: SessionEvent, retry_after: float = 0.0) -> None:
-        if end is End.REPLACED:
-            self.close_link(pb.SESSION_CAUSE_REPLACED, detail)
-            self._session.go(SessionEvent.REPLACED, detail)
-        elif end is End.LOGGED_OUT:
-            self.close_link(pb.SESSION_CAUSE_LOGGED_OUT, detail)
-            self._session.unpaired(SessionEvent.LOGGED_OUT, detail)
-        elif end is End.BANNED:
-            self.close_link(pb.SESSION_CAUSE_BANNED, detail)
-            self._session.unpaired(SessionEvent.BANNED, detail)
+        if end in _FOR_GOOD:
+            cause, event = _FOR_GOOD[end]
+            self.trace.ended(cause, detail, connected=self._context.link is not None)
+            self.close_link(cause, detail)
+            (self._session.go if end is End.REPLACED else self._session.unpaired)(event, detail)
         elif end in _REFUSED:
             if end is not End.REFUSED:
                 metrics.UNUSABLE.labels(self._context.driver.name, end.name).inc()
@@ -340,6 +342,11 @@ class Connector:
 _UNUSABLE = {
     End.CLIENT_EXPIRED: "the network takes this version of its client no more: update it",
     End.STATE_UNUSABLE: "what is stored of an account cannot be used: pair it again",
+}
+_FOR_GOOD = {
+    End.REPLACED: (pb.SESSION_CAUSE_REPLACED, SessionEvent.REPLACED),
+    End.LOGGED_OUT: (pb.SESSION_CAUSE_LOGGED_OUT, SessionEvent.LOGGED_OUT),
+    End.BANNED: (pb.SESSION_CAUSE_BANNED, SessionEvent.BANNED),
 }
 _REFUSED = frozenset({End.REFUSED, *_UNUSABLE})
 _NOT_STORED = "the driver's state cannot be stored"

@@ -13,6 +13,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.errors import FailedPrecondition, MeshError, NotFound, ResourceExhausted, Unavailable
 from mesh_core.signal import Signal
+from mesh_core.telemetry import tracing
 from mesh_session_node.account.attempt_ids import check_attempt_id, new_attempt_id
 from mesh_session_node.account.pairing_rooms import PairingRooms
 from mesh_session_node.account.pairing_steps import code_step, question_step
@@ -59,8 +60,8 @@ class Attempt:
         self.error: MeshError | None = None
         self.pairing: Pairing | None = None
         """What the network asks, while it does."""
-        self.declined = False
-        """The caller said that it is not to go on."""
+        self.declined = False  # the caller said that it is not to go on
+        self.span = tracing.start_span("mesh.session.pair", attributes={"mesh.account.id": session.id})
         self._answered: pb.PairResponse | None = None
         self._changed = Signal()
         self.task: asyncio.Task[None] | None = None
@@ -187,7 +188,8 @@ class Pairings:
             return attempt
         if session.paired and request.attempt_id:
             self._attempts[session.id] = attempt = Attempt(session, request, 0.0)
-            self._finish(attempt, _paired(session))
+            with attempt.span:
+                self._finish(attempt, _paired(session))
             return attempt
         now = time.monotonic()
         if (wait := self._allowed_at.get(session.id, 0.0) - now) > 0:
@@ -221,6 +223,12 @@ class Pairings:
                 attempt.task.cancel()
 
     async def _run(self, attempt: Attempt) -> None:
+        with attempt.span:
+            await self._try(attempt)
+            if attempt.error is not None:
+                attempt.span.fail(attempt.error)
+
+    async def _try(self, attempt: Attempt) -> None:
         attempt.task = asyncio.current_task()
         session = attempt.session
         interval = 0.0
@@ -326,7 +334,8 @@ class Pairings:
     def _show(self, attempt: Attempt, step: pb.PairResponse) -> None:
         attempt.show(step)
         context = attempt.session.context
-        event = context.events.pairing(step, time.time_ns() // 1000)
+        attempt.span.event(str(step.WhichOneof("step")))
+        event = context.events.pairing(step, time.time_ns() // 1000, attempt.span.traceparent)
         with suppress(MeshError):  # what is shown matters more
             # Not posted: it would be held back, and come after the change of state that follows it
             context.host.journal.write(context.ref, event)

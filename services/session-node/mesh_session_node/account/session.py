@@ -112,10 +112,13 @@ class Session:
 
     # --- life of the session
 
-    def begin(self) -> None:
-        """The account runs here from now on: go on in the stored state, and dial if that is to be online."""
+    def begin(self, traceparent: str = "") -> None:
+        """The account was brought here by what has that trace: go on in the stored state, and dial if that
+        is to be online.
+        """
         if self.account.deleted:
             return
+        self.connector.trace.traceparent = traceparent
         if self.state == pb.SESSION_STATE_PAUSED and self.detail == BY_ACCOUNT and self.account.online:
             self.connect(asked=False)
             return
@@ -146,11 +149,14 @@ class Session:
         if not self.paired or self.context.driver_state is None:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         self.connector.failures.clear()
+        if asked:
+            self.connector.trace.follow_call()
         if self.go(SessionEvent.CONNECT_REQUESTED) or self.state == pb.SESSION_STATE_CONNECTING:
             self.connector.dial_soon(first=asked)
 
     def disconnect(self, detail: str = "") -> None:
         """Close the connection and keep it closed."""
+        self.connector.trace.follow_call()
         self.connector.close_link(pb.SESSION_CAUSE_REQUESTED, detail)
         self.go(SessionEvent.DISCONNECT_REQUESTED, detail)
 
@@ -159,6 +165,7 @@ class Session:
         if not self.paired:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         context = self.context
+        self.connector.trace.follow_call()
         link, context.link = context.link, None
         if link is not None:
             link.log_out()
@@ -170,6 +177,7 @@ class Session:
         """Somebody pairs the account. Raises `FailedPrecondition` ALREADY_PAIRED."""
         if self.paired:
             raise FailedPrecondition("the account is paired already", "ALREADY_PAIRED")
+        self.connector.trace.follow_call()
         self.go(SessionEvent.PAIRING_BEGUN)
 
     def pairing_ended(self, event: SessionEvent, detail: str) -> None:
@@ -186,7 +194,8 @@ class Session:
         rows.append(AccountRecord(RecordKind.GROUPS_LISTED, LISTED, "", None, row.update_time))
         if paired.rows:  # nothing of an earlier pairing stays among them
             rows += [ForgetDriverRows(), *seal_rows(context.host, context.ref, paired.rows)]
-        return row, [*rows, row, context.events.session(shown, self.state, row.update_time)]
+        trace = self.connector.trace.traceparent
+        return row, [*rows, row, context.events.session(shown, self.state, row.update_time, trace)]
 
     def pairing_done(self, state: DriverState, row: SessionSnapshot) -> None:
         """The account is paired, as `row` says, which is stored with the state."""
@@ -225,9 +234,7 @@ class Session:
         await self.connector.gone()
 
     def keepalive(self, now: float, patience: float) -> None:
-        """Ask for a sign of life; without one for `patience` seconds the session is not connected. `now` is
-        the loop's.
-        """
+        """Ask for a sign of life, without which for `patience` seconds it is lost. `now` is the loop's."""
         context = self.context
         if context.link is not None:
             if now - context.link.heard > patience:
@@ -238,15 +245,12 @@ class Session:
         self.store_counters()
 
     def store_counters(self, *, at_once: bool = False) -> None:
-        """Store what the session has done, unless that is stored already; what takes more to store not each
-        time, unless `at_once`.
-        """
+        """Store what the session has done and is not stored; what takes more not each time, or `at_once`."""
         context = self.context
         # The row of a session that is being paired may be on its way already, in its next state
         pairing = self.state == pb.SESSION_STATE_PAIRING
         if not pairing and context.counters.stored != context.counters.values():
             context.host.journal.post(context.ref, views.snapshot(self))
-
         now = time.time()
         if (row := context.risk.row(now, at_once=at_once)) is not None:
             context.host.journal.post(context.ref, row)
@@ -316,7 +320,8 @@ class Session:
             return False
         previous = self.state
         self._enter(*found, detail, time.time_ns() // 1000)
-        changed = context.events.session(views.view(self), previous, self.update_time)
+        trace = self.connector.trace.traceparent
+        changed = context.events.session(views.view(self), previous, self.update_time, trace)
         context.host.journal.post(context.ref, *with_it, views.snapshot(self), changed)
         return True
 

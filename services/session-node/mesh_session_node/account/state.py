@@ -1,9 +1,9 @@
-"""The states of a session: one function from (state, event) to (state, cause), and nothing else."""
+"""The states of a session: one function from (state, event) to (state, cause), and whom it moves."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from sessionmesh.v1 import session_pb2 as pb
 
@@ -52,6 +52,19 @@ UNPAIRED = frozenset(
 
 LIVE = frozenset({pb.SESSION_STATE_CONNECTING, pb.SESSION_STATE_CONNECTED, pb.SESSION_STATE_BACKOFF})
 """States in which the session is to be online."""
+
+
+class StateMachine(Protocol):
+    """The session's states, as its connection follows and moves them."""
+
+    state: State
+    detail: str
+
+    def go(self, event: SessionEvent, detail: str = "") -> bool:
+        """Follow the table; False when the event means nothing now."""
+
+    def unpaired(self, event: SessionEvent, detail: str) -> None:
+        """The network has ended the pairing."""
 
 
 def transition(state: State, event: SessionEvent) -> tuple[State, Cause] | None:

@@ -133,10 +133,14 @@ class EventMaker:
         return _row(event)
 
     def session(
-        self, session: session_pb2.Session, previous: session_pb2.SessionState.ValueType, micros: int
+        self,
+        session: session_pb2.Session,
+        previous: session_pb2.SessionState.ValueType,
+        micros: int,
+        traceparent: str,
     ) -> Event:
         """The session's state changed."""
-        event = self._begin("session.state_changed", micros, "", {})
+        event = self._begin("session.state_changed", micros, traceparent, {})
         event.session.session.CopyFrom(session)
         event.session.previous_state = previous
         return _row(event)
@@ -147,9 +151,9 @@ class EventMaker:
         event.session.session.CopyFrom(session)
         return _row(event)
 
-    def pairing(self, step: session_pb2.PairResponse, micros: int) -> Event:
+    def pairing(self, step: session_pb2.PairResponse, micros: int, traceparent: str) -> Event:
         """A pairing attempt moved on. The picture is left out."""
-        event = self._begin("session.pairing", micros, "", {})
+        event = self._begin("session.pairing", micros, traceparent, {})
         event.pairing.step.CopyFrom(step)
         if step.HasField("qr"):
             event.pairing.step.qr.ClearField("png")

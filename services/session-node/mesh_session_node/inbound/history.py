@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import Unavailable
 from mesh_core.ids import Prefix, encode, new_uuid
+from mesh_core.jobs import traces
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.events import timestamp
 from mesh_session_node.context.places import Places
@@ -93,7 +94,8 @@ class Histories:
             async with self._places.place(session.ref):
                 row = await self._jobs.job(job)  # as it is by now
                 if row is not None and not session.closed and session.link is not None:
-                    await self._fetch(session, row)
+                    with traces.turn(job, job_pb2.JOB_KIND_SYNC_HISTORY):
+                        await self._fetch(session, row)
         except _LATER as error:
             logger.warning("a job about history waits", account_id=session.id, error=repr(error))
         except _NoAnswer as error:

@@ -227,7 +227,12 @@ class Receiver:
             "mesh.driver.receive",
             kind="consumer",
             parent=traceparent,
-            attributes={"messaging.message.id": message.id},
+            attributes={
+                "messaging.system": session.driver.name,
+                "messaging.operation.type": "receive",
+                "messaging.message.id": message.id,
+                "mesh.account.id": session.id,
+            },
         )
         message.traceparent = span.traceparent
         row = InboundMessage(

@@ -1,13 +1,14 @@
-"""What the journal shows of itself: metrics by batch, and a span for each message whose trace is recorded."""
+"""What the journal shows of itself: metrics by batch, and spans for messages whose traces are recorded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mesh_core.metrics import counter, gauge, histogram
-from mesh_core.telemetry.tracing import is_sampled, start_span
-from mesh_session_node.journal.rows import AccountRef, OutboundMessage
+from mesh_core.telemetry.tracing import record_batch
+from mesh_session_node.journal.batch import Unit
+from mesh_session_node.journal.rows import InboundMessage, OutboundMessage
 
 WAITING = gauge(
     "mesh_journal_waiting_units",
@@ -26,21 +27,25 @@ POISON = counter(
 )
 
 
-def record_commit(
-    began: int, batch: int, units: int, messages: Iterable[tuple[AccountRef, OutboundMessage]]
-) -> None:
+def record_commit(began: int, batch: int, units: int, stored: Sequence[Unit]) -> None:
     """A batch was stored; `began` is when it was sent, in nanoseconds since 1970."""
-    ended = time.time_ns()
-    _COMMIT.observe((ended - began) / 1e9)
+    _COMMIT.observe((time.time_ns() - began) / 1e9)
     _UNITS.observe(units)
-    for _, message in messages:
-        if is_sampled(message.traceparent):
-            start_span(
-                "mesh.journal.commit",
-                parent=message.traceparent,
-                attributes={"mesh.journal.batch": batch, "mesh.journal.units": units},
-                start=began,
-            ).end(ended)
+    record_batch(
+        "mesh.journal.batch",
+        "mesh.journal.commit",
+        map(_traceparent, stored),
+        {"mesh.journal.batch": batch, "mesh.journal.units": units},
+        start=began,
+    )
+
+
+def _traceparent(unit: Unit) -> str:
+    """Of the message that it stores; "" where that is none."""
+    rows = unit[1]
+    if isinstance(rows, OutboundMessage):
+        return rows.traceparent
+    return rows[0].traceparent if rows and isinstance(rows[0], InboundMessage) else ""
 
 
 _COMMIT = histogram(

@@ -199,14 +199,15 @@ class Journal:
         if answer is None:
             for entry in entries:
                 entry.settle(COMMITTED)
-            committed = [unit for unit in units if _is_message(unit)]
+            stored = units
         else:
-            committed = []
+            stored = []
             for entry, outcome in zip(entries, outcomes(units, answer), strict=True):
                 entry.settle(outcome)
-                if outcome is COMMITTED and _is_message(entry.unit):
-                    committed.append(entry.unit)
-        record_commit(began, self._sender.number, len(units), committed)
+                if outcome is COMMITTED:
+                    stored.append(entry.unit)
+        record_commit(began, self._sender.number, len(units), stored)
+        committed = [unit for unit in stored if _is_message(unit)]
         try:
             if committed:
                 self._on_commit(committed)

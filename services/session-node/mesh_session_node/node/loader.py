@@ -42,6 +42,9 @@ from sessionmesh.v1 import message_pb2, session_pb2
 logger = structlog.get_logger(__name__)
 
 
+NO_TRACES: Mapping[int, str] = {}
+
+
 class SessionMaker(Protocol):
     """Makes sessions, with all that a node gives them."""
 
@@ -86,9 +89,9 @@ class AccountLoader:
             lambda: sum(shard in registry.epochs for shard in [*self._broken.values()])
         )
 
-    async def load_shards(self, shards: Mapping[int, int]) -> None:
-        """Load the accounts of these shards (shard -> epoch). A shard that is ours must run: this goes on
-        until Postgres answers, or the shard has gone.
+    async def load_shards(self, shards: Mapping[int, int], traces: Mapping[int, str]) -> None:
+        """Load the accounts of these shards (shard -> epoch), which came by moves with these traces. A shard
+        that is ours must run: this goes on until Postgres answers, or the shard has gone.
         """
         epochs = self._registry.epochs
         while True:
@@ -99,7 +102,7 @@ class AccountLoader:
                 rows, waiting, fetches = await asyncio.gather(
                     self._accounts.shards(mine), self._accounts.outbox(mine), self._accounts.fetches(mine)
                 )
-                sessions = await self._load(rows, waiting, fetches, mine)
+                sessions = await self._load(rows, waiting, fetches, mine, traces)
             except UNAVAILABLE as error:
                 logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))
                 await asyncio.sleep(_RETRY_DELAY)
@@ -183,6 +186,7 @@ class AccountLoader:
         waiting: Iterable[WaitingMessage],
         fetches: Iterable[WaitingFetch],
         epochs: Mapping[int, int],
+        traces: Mapping[int, str] = NO_TRACES,
     ) -> list[Session]:
         """Make the sessions of these rows, give them what they must still send and fetch, and let them begin.
 
@@ -207,7 +211,7 @@ class AccountLoader:
                 by_uuid[uuid].sender.restore(messages)
         for session in sessions:
             with self._guard(session.account):
-                session.begin()
+                session.begin(traces.get(session.account.shard, ""))
         for fetch in fetches:
             if (owner := by_uuid.get(fetch.account)) is not None:
                 with self._guard(owner.account):

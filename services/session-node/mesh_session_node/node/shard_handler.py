@@ -28,7 +28,7 @@ class NodeShardHandler:
         self._leaving: set[asyncio.Task[None]] = set()
         """Wait for sessions of shards that were lost, of which something may leave yet."""
 
-    async def acquired(self, shards: Mapping[int, int]) -> None:
+    async def acquired(self, shards: Mapping[int, int], traces: Mapping[int, str]) -> None:
         """Load the accounts of these shards and let their sessions begin."""
         registry = self._registry
         if self._leaving:
@@ -38,7 +38,7 @@ class NodeShardHandler:
             registry.epochs[shard] = epoch
             registry.loading[shard] = loaded
         try:
-            await self._loader.load_shards(shards)
+            await self._loader.load_shards(shards, traces)
         finally:
             for shard in shards:
                 if registry.loading.get(shard) is loaded:

@@ -142,9 +142,11 @@ class MessagesInFlight:
             raise RuntimeError("there is no connection to send on")
         if tracing.is_sampled(out.traceparent):
             attributes: dict[str, str | int] = {
+                "messaging.system": context.driver.name,
+                "messaging.operation.type": "send",
                 "messaging.message.id": out.id,
                 "mesh.account.id": context.id,
-                "mesh.attempt": out.attempts,
+                "mesh.attempt": out.attempts + 1,
             }
             out.span = tracing.start_span(
                 "mesh.driver.send", kind="producer", parent=out.traceparent, attributes=attributes
@@ -168,7 +170,7 @@ class MessagesInFlight:
             )
         except Exception as error:  # it was not handed over, and would not be the next time
             self._take(out.network_id)
-            _end_span(out, repr(error))
+            _end_span(out, error)
             self._cannot_send(out, error)
 
     def _cannot_send(self, out: Outgoing, error: Exception) -> None:
@@ -319,7 +321,7 @@ class MessagesInFlight:
             self._queue.put_back(out)
 
 
-def _end_span(out: Outgoing, problem: str = "") -> None:
+def _end_span(out: Outgoing, problem: Exception | str = "") -> None:
     if out.span is not None:
         if problem:
             out.span.fail(problem)

@@ -10,6 +10,7 @@ from mesh_core.database import Database
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import ResourceExhausted
 from mesh_core.ids import new_uuid
+from mesh_core.jobs import traces
 from sessionmesh.v1 import job_pb2
 
 MAX_UNFINISHED = 10
@@ -58,6 +59,7 @@ class HistoryJobs:
                 _check_room(await connection.fetchrow(_COUNT, account, _KIND, tenant))
                 detail = msgspec.json.encode(plan).decode()
                 row = await connection.fetchrow(_BEGIN, job, tenant, account, _KIND, plan.chat, detail, most)
+                traces.record_asked(job, _KIND)
             assert row is not None  # noqa: S101 - it was inserted, and jobs outlive request ids
             return row
 
@@ -84,6 +86,7 @@ class HistoryJobs:
     async def end(self, job: UUID, state: job_pb2.JobState.ValueType, error: bytes | None = None) -> None:
         """Ends it."""
         await self._pool.execute(_END, job, state, error)
+        traces.record_end(job, _KIND, state)
 
 
 def _check_room(unfinished: Record | None) -> None:

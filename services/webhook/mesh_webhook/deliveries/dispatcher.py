@@ -202,27 +202,30 @@ class Dispatcher:
         if not delivery.is_retry:
             delay = time.time() - to_timestamp(delivery.create_time).ToNanoseconds() / 1e9
             FIRST_ATTEMPT_DELAY.observe(max(0.0, delay))
-        span = tracing.start_span("mesh.webhook.deliver", kind="client", parent=delivery.traceparent)
-        request = OutgoingRequest(
-            endpoint.url,
-            opened.headers,
-            delivery.webhook_id,
-            delivery.body,
-            opened.keys,
-            span.traceparent,
-            delivery.marks,
-        )
-        result = await self._sender.send(request)
-        ATTEMPT_DURATION.observe(result.seconds)
-        if span.recorded:
-            span.set("webhook.id", delivery.webhook_id)
-            span.set("webhook.endpoint", endpoint.public_id)
-            span.set("webhook.attempt", delivery.tries + 1)
+        attributes: dict[str, tracing.Attribute] = {
+            "http.request.method": "POST",
+            "mesh.webhook.id": delivery.webhook_id,
+            "mesh.webhook.endpoint": endpoint.public_id,
+            "mesh.attempt": delivery.tries + 1,
+        }
+        with tracing.span(
+            "mesh.webhook.deliver", kind="client", parent=delivery.traceparent, attributes=attributes
+        ) as span:
+            request = OutgoingRequest(
+                endpoint.url,
+                opened.headers,
+                delivery.webhook_id,
+                delivery.body,
+                opened.keys,
+                span.traceparent,
+                delivery.marks,
+            )
+            result = await self._sender.send(request)
             if result.status is not None:
                 span.set("http.response.status_code", result.status)
             if not result.succeeded:
                 span.fail(result.error)
-        span.end()
+        ATTEMPT_DURATION.observe(result.seconds)
         return result
 
     async def _complete(self, delivery: ClaimedDelivery, result: AttemptResult) -> None:

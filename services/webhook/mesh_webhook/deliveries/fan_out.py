@@ -22,6 +22,7 @@ from mesh_core.database import UNAVAILABLE, Database
 from mesh_core.events import Cursor, EventReader, Page
 from mesh_core.metrics import counter, gauge
 from mesh_core.signal import Signal
+from mesh_core.telemetry import tracing
 from mesh_core.validation import to_timestamp
 from mesh_webhook.deliveries.completions import UNSTORABLE
 from mesh_webhook.deliveries.parts import (
@@ -129,6 +130,7 @@ class FanOut:
         What fails is tried again as less: the bounds get smaller, and the caller starts from the stored
         position. What the database refuses by itself is left out, so that it stops nothing behind it.
         """
+        began = time.time_ns()
         try:
             moved = not await self._advance(part, end)
         except UNSTORABLE as error:
@@ -148,6 +150,13 @@ class FanOut:
             self._bounds = self._bounds.doubled()
         if not moved:
             self._position, self._passed_over, self._stored_at = end, False, time.monotonic()
+            tracing.record_batch(
+                "mesh.webhook.batch",
+                "mesh.webhook.fan_out",
+                [traceparent for _, _, traceparent in part.events],
+                {"mesh.webhook.events": len(part.events), "mesh.webhook.deliveries": len(part.deliveries)},
+                start=began,
+            )
         return not moved
 
     async def _advance(self, part: Part, end: Cursor) -> bool:

@@ -1,0 +1,1 @@
+"""What telemetry costs: a whole mesh with and without traces, and one call that is not recorded."""
