@@ -153,10 +153,10 @@ def test_whoever_knows_a_cause_finds_the_same_trace(exporter: InMemorySpanExport
     tracing.shutdown()
     child, found, other = exporter.get_finished_spans()
     assert found.parent is None
-    assert f"00-{found.context.trace_id:032x}-{found.context.span_id:016x}-01" == root  # type: ignore[union-attr]  # finished
+    assert f"00-{found.context.trace_id:032x}-{found.context.span_id:016x}-01" == root
     assert child.parent is not None
-    assert child.parent.span_id == found.context.span_id  # type: ignore[union-attr]  # finished
-    assert other.context.trace_id != found.context.trace_id  # type: ignore[union-attr]  # finished
+    assert child.parent.span_id == found.context.span_id
+    assert other.context.trace_id != found.context.trace_id
 
 
 def test_traces_that_are_found_are_recorded_by_the_ratio() -> None:
@@ -179,7 +179,7 @@ def test_a_batch_links_to_its_members_and_they_to_it(exporter: InMemorySpanExpor
         assert (part.name, part.start_time, part.attributes) == ("part", 1_000, {"size": 4})
         assert part.parent is not None
         assert f"{part.parent.span_id:016x}" == member[36:52]
-        assert [link.context.span_id for link in part.links] == [batch.context.span_id]  # type: ignore[union-attr]  # finished
+        assert [link.context.span_id for link in part.links] == [batch.context.span_id]
 
 
 def test_a_batch_of_nothing_that_is_recorded_is_not(exporter: InMemorySpanExporter) -> None:
