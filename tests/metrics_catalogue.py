@@ -61,7 +61,7 @@ SECTIONS = (
         "Media",
         "The media part; `mesh_media_transfers_total` session-nodes. [media.md](media.md).",
     ),
-    ("mesh_database_", "Postgres", "Pools: every part. The server as a whole: the webhook part."),
+    ("mesh_database_", "Postgres", "Pools: every part with one. The server as a whole: routers."),
     ("", "Processes", "Every part."),
 )
 """Beginnings of names, what they are about, and who shows them."""

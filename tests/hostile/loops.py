@@ -99,6 +99,7 @@ OF_NO_DATA = {
     "worker-beats",
     "simulated network timers",
     "the network's program",
+    "database watch",  # what Postgres says of itself
     "media-workers",
     "current-store",
     "audit log",  # what callers sent was made fit when the call was noted

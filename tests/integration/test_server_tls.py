@@ -9,7 +9,9 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509
 from google.protobuf.wrappers_pb2 import StringValue
+from prometheus_client import REGISTRY
 
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Server
@@ -49,6 +51,20 @@ async def test_parts_of_the_mesh_show_each_other_the_certificate_that_they_serve
 ) -> None:
     server, settings = mutual
     assert await call(server.address, ChannelTls.of(settings)) == "x"
+
+
+async def test_a_server_shows_when_its_certificates_end(
+    mutual: tuple[Server, ServerSettings], authority: Authority
+) -> None:
+    _, settings = mutual
+    files = {"server": Path(settings.tls_certificate), "client_ca": authority.ca}
+    for name, file in files.items():
+        [certificate] = x509.load_pem_x509_certificates(file.read_bytes())
+        end = certificate.not_valid_after_utc.timestamp()
+        shown = REGISTRY.get_sample_value(
+            "mesh_tls_certificate_expiry_timestamp_seconds", {"certificate": name}
+        )
+        assert shown == end
 
 
 async def test_a_caller_without_a_certificate_is_refused(

@@ -40,6 +40,11 @@ class BoundedPool(asyncpg.Pool):
         )
         self._stalled_until = 0.0
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a connection."""
+        return len(self._queue._getters)  # type: ignore[attr-defined]  # asyncpg counts them nowhere else
+
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
         """Raises at once in the second after Postgres did not even confirm that a statement was cancelled."""
         if time.monotonic() < self._stalled_until:

@@ -13,6 +13,7 @@ from asyncpg.types import ServerVersion
 from mesh_core.database.bounded_pool import BoundedPool
 from mesh_core.database.callers import Callers
 from mesh_core.database.unavailable import DATABASE_ERRORS
+from mesh_core.database.watch import show_pool
 from mesh_core.errors import StartupError
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class Database:
     are then made with `settings.direct_url`, which leads past the bouncer.
     """
 
-    def __init__(self, settings: DatabaseSettings, pool: asyncpg.Pool) -> None:
+    def __init__(self, settings: DatabaseSettings, pool: BoundedPool) -> None:
         self.pool = pool
+        show_pool(pool)
         self.callers = Callers(pool)
         self._direct_url = settings.direct_url or settings.url
 

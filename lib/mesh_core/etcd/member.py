@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 
+from mesh_core.metrics.certificates import show_expiry
 from mesh_core.settings import EtcdSettings
 
 CHANNEL_OPTIONS = (
@@ -31,8 +32,12 @@ def channel_credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | Non
     """What the settings say of TLS; None for plain text."""
     if not settings.ca:
         return None
+    ca = Path(settings.ca).read_bytes()
     pair = [Path(path).read_bytes() if path else None for path in (settings.key, settings.certificate)]
-    return grpc.ssl_channel_credentials(Path(settings.ca).read_bytes(), *pair)
+    show_expiry("etcd_ca", ca)
+    if pair[1] is not None:
+        show_expiry("etcd", pair[1])
+    return grpc.ssl_channel_credentials(ca, *pair)
 
 
 def boottime() -> float:

@@ -19,6 +19,7 @@ from mesh_core.metrics.catalogue import (
     info,
 )
 from mesh_core.metrics.family import Family, Kind, Metric, Open
+from mesh_core.metrics.processes import watch_process
 from mesh_core.metrics.series import Counter, Gauge, Histogram
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "histogram",
     "histograms",
     "info",
+    "watch_process",
 ]

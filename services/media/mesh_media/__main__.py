@@ -10,6 +10,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
+from mesh_core.database.watch import watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.paging import Pager
@@ -102,6 +103,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         supervisor.start("media-workers", processor.run())
         ingest.start()
         supervisor.start("audit log", audit.run())
+        supervisor.start("database watch", watch(database.pool))
         supervisor.start("sweeper", sweeper.run())
         supervisor.start("pruning", pruning.run())
         supervisor.start("current-store", storage.keep_reading())

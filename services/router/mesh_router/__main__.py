@@ -10,6 +10,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
+from mesh_core.database.watch import watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
 from mesh_core.events.notify import Notifier
@@ -88,6 +89,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         supervisor.start("erasures-of-persons", erasures.run())
         audit = AuditLog(database.pool)
         supervisor.start("audit log", audit.run())
+        supervisor.start("database watch", watch(database.pool, server=True))
         server = Server(
             settings.server,
             authenticator=KeyAuthenticator(api_key_lookup(database), settings.auth),

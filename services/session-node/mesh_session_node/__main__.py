@@ -12,6 +12,7 @@ from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
 from mesh_core.database.reads import SharedReads
+from mesh_core.database.watch import watch
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory
@@ -112,6 +113,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
         audit = AuditLog(database.pool)
         supervisor.start("audit log", audit.run())
+        supervisor.start("database watch", watch(database.pool))
         server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
         server.bind()
         ownership = Ownership(

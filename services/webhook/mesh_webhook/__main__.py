@@ -8,6 +8,7 @@ from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.listening import Listener
 from mesh_core.database.migrations import check_schema
+from mesh_core.database.watch import watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.events import EventListener, EventReader
@@ -111,6 +112,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("maintenance", maintenance.run(database.pool, webhook.retention_days))
         supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
         supervisor.start("audit log", audit.run())
+        supervisor.start("database watch", watch(database.pool))
         supervisor.start("backlog", backlog.measure(database.pool))
         await server.start()
         service = ServiceInfo(

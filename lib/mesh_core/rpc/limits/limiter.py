@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from mesh_core import ids
 from mesh_core.errors import InvalidField, MeshError, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix
-from mesh_core.metrics import Open, counters
+from mesh_core.metrics import counters
 from mesh_core.rpc.auth import Identity
 from mesh_core.rpc.auth.identity import BOOTSTRAP_KEY_ID
 from mesh_core.rpc.limits.bucket import Bucket
@@ -31,7 +31,7 @@ REFUSED = counters(
     "mesh_limits_refused_total",
     "Calls over a rate limit, by what the limit is of and the call's class.",
     answers="Whose calls are refused for their rate?",
-    limit=Open("what rates are limited of: tenant, key, account, address", 20),
+    limit=("account", "key", "key_address", "tenant"),
     call_class=CALL_CLASSES,
 )
 ALONE = counters(

@@ -12,6 +12,7 @@ import grpc.aio
 import structlog
 
 from mesh_core.errors import StartupError
+from mesh_core.metrics.certificates import show_expiry
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import Authenticator
 from mesh_core.rpc.limits import Entry
@@ -221,6 +222,9 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> int:
 def _credentials(settings: ServerSettings) -> grpc.ServerCredentials:
     pair = Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes()
     client_ca = Path(settings.tls_client_ca).read_bytes() if settings.tls_client_ca else None
+    show_expiry("server", pair[1])
+    if client_ca is not None:
+        show_expiry("client_ca", client_ca)
     return grpc.ssl_server_credentials(
         [pair], root_certificates=client_ca, require_client_auth=client_ca is not None
     )

@@ -19,11 +19,19 @@ from grpc import StatusCode
 from mesh_core import errors
 from mesh_core.database.unavailable import REFUSALS
 from mesh_core.errors import MeshError
+from mesh_core.metrics import Open, counters
 
 logger = structlog.get_logger(__name__)
 
 DOMAIN = "sessionmesh"
 DETAILS_KEY = "grpc-status-details-bin"
+
+_LIMITS_HIT = counters(
+    "mesh_limits_hit_total",
+    "Calls and items of calls refused for a limit of any kind, by its name in QuotaFailure.",
+    answers="Which limits do callers reach?",
+    limit=Open("limits of docs/limits.md", 50),
+)
 
 Trailing = tuple[tuple[str, str | bytes], ...]
 
@@ -71,6 +79,12 @@ def ended(
     return status_pb2.Status(code=code.value[0], message=_text(message))
 
 
+def count_limit(error: MeshError) -> None:
+    """Count an error of one's own if it is that a limit was reached."""
+    if isinstance(error, errors.ResourceExhausted):
+        _LIMITS_HIT.labels((error.quota or error.reason).partition(":")[0]).inc()
+
+
 def as_mesh_error(error: BaseException, method: str) -> MeshError:
     """What to answer the caller of `method` whose handler raised `error`.
 
@@ -78,6 +92,7 @@ def as_mesh_error(error: BaseException, method: str) -> MeshError:
     id, and answered INTERNAL with that id.
     """
     if isinstance(error, MeshError):
+        count_limit(error)
         return error
     if isinstance(error, grpc.aio.AioRpcError):
         known = from_rpc_error(error)

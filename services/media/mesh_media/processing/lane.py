@@ -16,9 +16,9 @@ from mesh_core.turns import Turns
 
 WAITING = gauges(
     "mesh_media_processing_waiting",
-    "Files whose turn to be processed, stored or fetched has not come.",
+    "Files whose turn to be processed or stored has not come.",
     answers="Does media lack processors?",
-    lane=["pictures", "films", "storing", "processing", "fetching"],
+    lane=("pictures", "films", "storing"),
 )
 
 MOST_BESIDE = 2
@@ -40,6 +40,7 @@ class Lane:
         self._holders: dict[_Job, None] = {}  # the longest there first
         self._beside: set[_Job] = set()
         self._waiting = WAITING.labels(name)
+        self._waiting.set(0)
         self._turns: Turns[_Job] = Turns()
 
     @asynccontextmanager

@@ -19,6 +19,7 @@ TENANTS = gauge(
     "Tenants that use 80 % of their quota of media or more.",
     answers="Whose uploads will soon be refused?",
 )
+TENANTS.set(0)
 
 
 class QuotaWatch:

@@ -46,6 +46,7 @@ WAITING = gauge(
     "Media to be processed or fetched, by whichever replica.",
     answers="Does media keep up?",
 )
+WAITING.set(0)
 STUCK_OBJECTS = counter(
     "mesh_media_stuck_objects_total",
     "Objects that the store did not delete when asked.",

@@ -8,7 +8,7 @@ from datetime import datetime
 from mesh_core.database.partitions import stored_days
 from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import RecordKind
-from mesh_core.metrics import Open, counters
+from mesh_core.metrics import counters
 from mesh_router.retention.policy import (
     AUDIT,
     AUDIT_EVENTS,
@@ -24,7 +24,11 @@ DELETED = counters(
     "mesh_retention_deleted_rows_total",
     "Rows that were deleted for their age.",
     answers="Is old data deleted?",
-    table=Open("tables of docs/retention.md", 50),
+    table=(
+        *("account_record", "api_key", "audit_event", "credential", "disconnect", "driver_row_count"),
+        *("media_fetch", "media_reference", "message_receipt", "message_receipt_part", "network_message"),
+        *("node_journal", "outbox", "person_identity", "session"),
+    ),
 )
 
 

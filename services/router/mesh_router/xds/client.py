@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sys import getsizeof
 
 from mesh_core.errors import InvalidField, ResourceExhausted
-from mesh_core.metrics import Open, counters
+from mesh_core.metrics import counters
 from mesh_router.xds.snapshot import TYPES, WHOLE, Response, Snapshot, Subscription
 from mesh_wire.xds import core_pb2
 from mesh_wire.xds.discovery_pb2 import DiscoveryRequest
@@ -26,17 +26,18 @@ that exist are no more than there are resources.
 _MAX_REASON_LENGTH = 1000
 _SLOT_BYTES = 64  # a name's share of a set, which is up to three fifths full
 _NOTHING: frozenset[str] = frozenset()
+_TYPES = ("Cluster", "ClusterLoadAssignment", "Listener", "RouteConfiguration")
 PUSHES = counters(
     "mesh_xds_pushes_total",
     "Responses sent to xDS clients.",
     answers="How much do clients on xDS cost?",
-    type=Open("kinds of xDS resources", 10),
+    type=_TYPES,
 )
 NACKS = counters(
     "mesh_xds_nacks_total",
     "Responses that xDS clients refused.",
     answers="Do clients understand what they are told?",
-    type=Open("kinds of xDS resources", 10),
+    type=_TYPES,
 )
 
 

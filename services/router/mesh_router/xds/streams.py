@@ -38,6 +38,7 @@ STREAMS = gauge(
     "Streams of clients connected to the xDS control plane; two for each client.",
     answers="How many clients use xDS?",
 )
+STREAMS.set(0)
 
 
 class Streams:

@@ -14,7 +14,7 @@ CAUSE_NAMES = {
 STATUS_NAMES = {
     number: name.removeprefix("MESSAGE_STATUS_") for name, number in message_pb2.MessageStatus.items()
 }
-_NETWORKS = Open("drivers of this version", 10)
+_NETWORKS = ("simulated", "whatsapp_web")
 _LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 
 SESSIONS = gauges(

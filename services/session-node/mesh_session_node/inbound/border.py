@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from mesh_core.metrics import Open, counters
+from mesh_core.metrics import counters
 from mesh_session_node.drivers.interface.content import Identity, Incoming, OutgoingMessage
 from mesh_session_node.drivers.interface.driver import Link, LinkEvents
 from mesh_session_node.drivers.interface.notices import Notice, UnknownNotice
@@ -38,7 +38,10 @@ FAILED = counters(
     "mesh_foreign_failures_total",
     "Things from the network that the session could not take.",
     answers="Does the network send what we cannot read?",
-    what=Open("what networks tell, a word for each callback", 30),
+    what=(
+        *("ack", "reject", "receipt", "receipts of members", "message", "placeholder"),
+        *("notice", "unknown notice", "restrictions", "end"),
+    ),
 )
 
 

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from mesh_core import addresses
 from mesh_core.errors import InvalidField
-from mesh_core.metrics import Open, counters
+from mesh_core.metrics import counters
 from mesh_core.validation import stored_text
 from mesh_session_node.drivers.interface.outcomes import MAX_DETAIL
 
@@ -26,7 +26,7 @@ CHANGED = counters(
     "mesh_foreign_values_changed_total",
     "Values from the network that were cut or taken out.",
     answers="Do strangers send what is too large or odd?",
-    kind=Open("kinds of values", 30),
+    kind=("address", "enum", "id", "list", "message", "number", "size", "text", "time"),
 )
 MAX_CONTENT: Final = 256 * 1024
 """Bytes of a serialised content; a larger one is shown as unknown."""

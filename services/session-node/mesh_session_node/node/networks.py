@@ -38,6 +38,7 @@ class WatchedNetwork:
         self._next_probe = 0.0
         self._to_hold: list[Session] = []
         metrics.NETWORK_FAILING.labels(name).set(0)
+        metrics.NETWORK_HELD.labels(name).set(0)
 
     @property
     def failing(self) -> bool:

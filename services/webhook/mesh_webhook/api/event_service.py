@@ -32,6 +32,7 @@ from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1 import event_pb2_grpc
 
 STREAMS = gauge("mesh_event_streams", "Open Subscribe calls.", answers="How many readers follow events?")
+STREAMS.set(0)
 
 MAX_STREAMS = 500
 """How many Subscribe calls of a tenant a process serves at a time: each costs something at each event."""

@@ -60,6 +60,7 @@ IN_FLIGHT = gauge(
     "Requests that wait for an answer.",
     answers="Do slow receivers take all the room?",
 )
+IN_FLIGHT.set(0)
 ENDPOINTS_DISABLED = counters(
     "mesh_webhook_endpoints_disabled_total",
     "Endpoints disabled by the mesh.",

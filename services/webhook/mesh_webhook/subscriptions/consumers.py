@@ -48,6 +48,7 @@ CONSUMERS = gauge(
     "Open streams of named subscriptions.",
     answers="How many consumers are there?",
 )
+CONSUMERS.set(0)
 ENDED = counters(
     "mesh_subscription_consumers_ended_total",
     "Consumers that were ended by the mesh.",

@@ -17,7 +17,7 @@ from mesh_core.errors import (
 from mesh_core.ids import Prefix, decode
 from mesh_core.message_status import WAITING
 from mesh_core.paging import Pager
-from mesh_core.rpc.server.status import details_of
+from mesh_core.rpc.server.status import count_limit, details_of
 from mesh_core.validation import MAX_BATCH, to_timestamp
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time, patience
 from mesh_session_node.calls.messages.message_acts import MessageActs
@@ -95,6 +95,7 @@ class MessageService(MessageActs, message_pb2_grpc.MessageServiceServicer):
                     continue
                 self._sending.show(one, await in_time(one.done, until), result.message)
             except MeshError as error:
+                count_limit(error)
                 result.error.MergeFromString(details_of(error))
         return response.SerializeToString()
 

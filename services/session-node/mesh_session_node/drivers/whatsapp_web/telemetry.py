@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesh_core.metrics import Open, counter, counters, gauge
-from mesh_core.metrics.processes import watch_process
+from mesh_core.metrics import counter, counters, gauge, watch_process
 from mesh_core.telemetry import tracing
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
@@ -18,7 +17,7 @@ ENDS = counters(
     "mesh_whatsapp_web_sidecar_ends_total",
     "Sidecars that ended, or could not be started, by reason.",
     answers="Why did linked devices lose their connections?",
-    reason=Open("reasons of docs/whatsapp.md", 20),
+    reason=("broke", "died", "hung", "not started", "wrong version"),
 )
 pid = 0
 """The sidecar that runs, or ran last; 0 before the first."""
