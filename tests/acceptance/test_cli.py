@@ -317,6 +317,7 @@ def test_the_doctor_finds_a_running_mesh_well(mesh: MeshProcess) -> None:
         (["key", "create"], EXIT_USAGE, "Missing option '--scope'"),
         (["send", NOBODY], EXIT_USAGE, "Missing argument"),
         (["trace", "0" * 31 + "1"], 1, "no trace"),
+        (["trace"], EXIT_USAGE, "--last"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )

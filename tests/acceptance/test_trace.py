@@ -107,6 +107,8 @@ async def test_a_jaeger_gets_the_traces_and_mesh_trace_shows_them(
             assert name in shown.stdout
         whole = json.loads(run_mesh_here("trace", trace_id, "--jaeger", jaeger.query_url, "--json").stdout)
         assert whole["traceID"] == trace_id
+        latest = run_mesh_here("trace", "--last", MESH_JAEGER_URL=jaeger.query_url)
+        assert f"SendMessage {trace_id}" in latest.stdout, latest.output
         assert traced.stop().code == 0, traced.report()
     finally:
         traced.ensure_gone()

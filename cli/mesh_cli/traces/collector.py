@@ -45,6 +45,20 @@ class TraceStore:
             "processes": {process: {"serviceName": service} for service, process in processes.items()},
         }
 
+    def find(self, service: str, least: int, limit: int, *, failed: bool) -> list[dict[str, Any]]:
+        """The latest traces, at most `limit`, that have a span of the service, one of `least` microseconds or
+        more, and one that failed where that is asked for.
+        """
+        found: list[dict[str, Any]] = []
+        for trace_id in reversed(self._traces):
+            if any(_fits(span, service, least, failed=failed) for span in self._traces[trace_id]):
+                trace = self.get(trace_id)
+                assert trace is not None  # noqa: S101 - it is one of them
+                found.append(trace)
+                if len(found) == limit:
+                    break
+        return found
+
 
 class Collector:
     """OTLP/gRPC in, Jaeger's JSON out, both on free loopback ports."""
@@ -63,6 +77,7 @@ class Collector:
         await self._server.start()
         application = web.Application()
         application.router.add_get("/api/traces/{trace_id}", self._query)
+        application.router.add_get("/api/traces", self._search)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, LOOPBACK, 0)
@@ -84,6 +99,18 @@ class Collector:
             return web.json_response({"data": None, "errors": [problem]}, status=404)
         return web.json_response({"data": [trace], "errors": None})
 
+    async def _search(self, request: web.Request) -> web.Response:
+        """Of Jaeger's search what `mesh trace` asks for."""
+        asked = request.query
+        least = asked.get("minDuration", "0s").removesuffix("s")
+        found = self.store.find(
+            asked.get("service", ""),
+            int(float(least) * 1_000_000),
+            int(asked.get("limit", "20")),
+            failed="error" in asked.get("tags", ""),
+        )
+        return web.json_response({"data": found, "errors": None})
+
 
 class _Receiver(otlp_grpc.TraceServiceServicer):
     def __init__(self, store: TraceStore) -> None:
@@ -100,6 +127,14 @@ class _Receiver(otlp_grpc.TraceServiceServicer):
                 for span in scope.spans:
                     self._store.add(service, span)
         return otlp.ExportTraceServiceResponse()
+
+
+def _fits(span: dict[str, Any], service: str, least: int, *, failed: bool) -> bool:
+    return (
+        span["serviceName"] == service
+        and span["duration"] >= least
+        and (not failed or any(tag["key"] == "error" for tag in span["tags"]))
+    )
 
 
 def _service_name(attributes: list[KeyValue]) -> str:
