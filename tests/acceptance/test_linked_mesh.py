@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 import pyvips
 
+from mesh_cli.commands.trace import fetch
 from mesh_session_node.drivers.whatsapp_web.driver import WhatsappWebDriver
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2, content_pb2, event_pb2, media_pb2, message_pb2
@@ -107,6 +108,34 @@ async def test_what_the_mesh_sends_the_client_gets(ends: Ends) -> None:
     await ends.client.until(lambda lines: len(messages_of(lines[before:])) >= len(wanted))
     got = messages_of(ends.client.lines[before:])
     assert counted(got) == counted(wanted)
+
+
+async def test_the_sidecars_part_is_in_the_trace_of_a_message(linked_mesh: MeshProcess, ends: Ends) -> None:
+    trace_id = secrets.token_hex(16)
+    request = message_pb2.SendMessageRequest(
+        account_id=ends.account.id,
+        request_id=unique(),
+        recipient=f"phone:{ends.phone}",
+        content=content_pb2.Content(text=content_pb2.TextContent(body="traced")),
+        wait_for=message_pb2.WAIT_FOR_SENT,
+    )
+    traced = ("traceparent", f"00-{trace_id}-{secrets.token_hex(8)}-01")
+    await ends.caller(ends.caller.messages.SendMessage, request, metadata=(traced,))
+
+    async def steps() -> set[str]:
+        trace = await fetch(linked_mesh.file.traces_url, trace_id)
+        spans = [] if trace is None else trace["spans"]
+        sending = [span["spanID"] for span in spans if span["operationName"] == "mesh.driver.send"]
+        return {
+            span["operationName"].removeprefix("mesh.sidecar.")
+            for span in spans
+            if [reference["spanID"] for reference in span["references"]] == sending
+        }
+
+    async def whole() -> bool:
+        return {"encrypt", "send", "wait"} <= await steps()
+
+    await eventually(whole, 30, "the sidecar's spans")
 
 
 async def test_what_one_linked_device_sends_another_gets(

@@ -92,7 +92,7 @@ async def test_a_text_from_the_call_to_its_webhooks(
         *[f"      webhook {name}" for name in told for _ in ("queued", "sent", "delivered")],
     ]
     await until_outline(received, trace, whole)
-    by_name = {span.name: span for span in received.spans(trace=trace)}
+    by_name = {span.name: span for span in received.spans("", trace)}
     assert by_name["mesh.driver.send"].kind == "producer"
     assert by_name["mesh.webhook.deliver"].attributes["http.response.status_code"] == 204
     assert_batched(received, by_name["mesh.journal.commit"], "mesh.journal.batch")
@@ -271,7 +271,11 @@ async def owner(caller: Caller, account: account_pb2.Account) -> session_pb2.Ses
 
 async def until_span(received: OtlpReceiver, name: str, **attributes: str | int) -> ReceivedSpan:
     """The latest span of that kind."""
-    return (await eventually(lambda: received.spans(name, **attributes), 30, name))[-1]
+
+    def found() -> ReceivedSpan | None:
+        return next(reversed(received.spans(name, "", **attributes)), None)
+
+    return await eventually(found, 30, name)
 
 
 async def until_moved(
@@ -305,5 +309,8 @@ def assert_batched(received: OtlpReceiver, part: ReceivedSpan, name: str) -> Non
 async def assert_planned(received: OtlpReceiver, move: ReceivedSpan) -> None:
     """It links to the plan that moved the shard."""
     [(trace, span)] = move.links
-    [plan] = await eventually(lambda: received.spans("mesh.ownership.plan", trace), 30, "the plan")
-    assert plan.id == span
+
+    def planned() -> bool:
+        return [plan.id for plan in received.spans("mesh.ownership.plan", trace)] == [span]
+
+    await eventually(planned, 30, "the plan")

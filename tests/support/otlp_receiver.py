@@ -58,7 +58,7 @@ class OtlpReceiver(otlp_grpc.TraceServiceServicer):
             self._spans += came
         return otlp.ExportTraceServiceResponse()
 
-    def spans(self, name: str = "", trace: str = "", **attributes: str | int) -> list[ReceivedSpan]:
+    def spans(self, name: str = "", trace: str = "", /, **attributes: str | int) -> list[ReceivedSpan]:
         """Those with this name, of this trace, with these attributes (`a_b` for `a.b`), by their start."""
         wanted = {key.replace("_", "."): value for key, value in attributes.items()}
         with self._lock:
@@ -75,7 +75,7 @@ class OtlpReceiver(otlp_grpc.TraceServiceServicer):
         """The trace's spans as a tree, a line each, children in the order of their names: "  service name".
         A span whose parent has not come begins a tree of its own.
         """
-        spans = self.spans(trace=trace)
+        spans = self.spans("", trace)
         known = {span.id for span in spans}
         return list(_lines(spans, [span for span in spans if span.parent not in known], 0))
 

@@ -10,7 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import tracing
-from mesh_session_node.journal import InboundMessage
+from mesh_session_node.context.events import EventMaker, in_trace
+from mesh_session_node.journal import Event, InboundMessage, StatusChange
+from sessionmesh.v1 import contact_pb2, event_pb2, message_pb2
 from tests.support.incoming import incoming
 from tests.support.memory_host import OneAccount
 
@@ -62,6 +64,20 @@ async def test_a_link_is_told_nothing_of_a_trace_that_is_not_recorded(account: O
 async def test_a_link_is_told_nothing_where_nothing_is_recorded(account: OneAccount) -> None:
     tracing.shutdown()
     assert await sent(account, RECORDED) == ""
+
+
+def test_an_event_of_a_call_is_in_its_trace_unless_it_has_its_own() -> None:
+    events = EventMaker("tnt_1", "acc_1", {})
+    contact = events.contact("contact.updated", contact_pb2.Contact(first_name="Ann"), 1)
+    edited = events.changed("message.edited", message_pb2.Message(traceparent=UNRECORDED), 1)
+    change = StatusChange(contact.id, 1, 1)
+    first, second, other = [in_trace(row, RECORDED) for row in (contact, edited, change)]
+    assert isinstance(first, Event)
+    assert isinstance(second, Event)
+    told = event_pb2.Event.FromString(first.body)
+    assert (told.traceparent, told.contact.contact.first_name, told.id[:4]) == (RECORDED, "Ann", "evt_")
+    assert event_pb2.Event.FromString(second.body).traceparent == UNRECORDED
+    assert other is change
 
 
 async def test_what_a_message_needs_is_looked_for_in_its_trace(

@@ -23,8 +23,10 @@ from mesh_core import validation
 from mesh_core.database.requests import Method, payload_digest, request_digest
 from mesh_core.errors import AlreadyExists, FailedPrecondition, ResourceExhausted, Unavailable
 from mesh_core.ids import new_uuid
+from mesh_core.telemetry import tracing
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls import outcomes
+from mesh_session_node.context.events import in_trace
 from mesh_session_node.drivers.interface.capabilities import Acting, Capability
 from mesh_session_node.drivers.interface.outcomes import ConnectionEnded
 from mesh_session_node.drivers.interface.outcomes import Refused as RefusedByNetwork
@@ -170,10 +172,13 @@ class AccountCalls:
                 if first.digest != digest:
                     raise _reused()
                 return answer.FromString(first.answer)
-            response, rows = await act()
+            with tracing.span("mesh.node.act", attributes={"mesh.account.id": session.id}):
+                response, rows = await act()
+            traceparent = tracing.current_traceparent()
             result = new_uuid()
             action = Action(method, request_id, digest, result, answer=response.SerializeToString())
-            unwrap(await in_time(self.write(session, action, *rows)), result)
+            traced = [in_trace(row, traceparent) for row in rows]
+            unwrap(await in_time(self.write(session, action, *traced)), result)
             return response
 
     async def once(self, session: Session, method: Method, request_id: str, act: Callable[[], None]) -> None:

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.context.people import People
-from mesh_session_node.journal import Event
+from mesh_session_node.journal import Event, Row
 from sessionmesh.v1 import contact_pb2, content_pb2, media_pb2, message_pb2, session_pb2
 from sessionmesh.v1 import event_pb2 as pb
 from sessionmesh.v1.common_pb2 import MessageRef, Person
@@ -189,6 +189,15 @@ class EventMaker:
         if labels:
             event.labels.update(labels)
         return event
+
+
+def in_trace(row: Row, traceparent: str) -> Row:
+    """An event with that trace, if it has none of its own; any other row as it is. (What comes later in a
+    serialised message counts.)
+    """
+    if not isinstance(row, Event) or not traceparent:
+        return row
+    return Event(row.id, row.type, pb.Event(traceparent=traceparent).SerializeToString() + row.body)
 
 
 def _row(event: pb.Event) -> Event:
