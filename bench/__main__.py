@@ -20,6 +20,7 @@ MODULES = {
         "contacts",
         "failover",
         "groups",
+        "history",
         "message",
         "network",
         "network_outage",

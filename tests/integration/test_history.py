@@ -11,7 +11,7 @@ import pytest_asyncio
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core import ids
-from mesh_core.ids import Prefix, new_uuid
+from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simulator.v1 import simulator_pb2
@@ -166,10 +166,12 @@ async def test_a_job_ends_with_its_account_and_names_nobody(stage: Stage) -> Non
 async def _waiting(stage: Stage, account: UUID) -> UUID:
     """A job of an account that is not connected, or not there."""
     row = await stage.database.fetchrow(
-        "INSERT INTO job (id, tenant, account, kind, subject) VALUES ($1, $2, $3, $4, $5) RETURNING id",
+        "INSERT INTO job (id, tenant, account, shard, kind, subject) VALUES ($1, $2, $3, $4, $5, $6)"
+        " RETURNING id",
         new_uuid(),
         stage.tenant,
         account,
+        shard_of(encode(Prefix.ACCOUNT, account)),
         job_pb2.JOB_KIND_SYNC_HISTORY,
         ADA,
     )

@@ -23,6 +23,7 @@ from mesh_session_node.journal import (
     Duplicate,
     FetchBegin,
     IncarnationExpired,
+    JobStep,
     Mismatch,
     Outcome,
     PersonIdentity,
@@ -179,13 +180,29 @@ class TestFence:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        "row", ["status", "inbound", "credential", "session", "event", "action", "record", "person", "fetch"]
+        "row",
+        [
+            "status",
+            "inbound",
+            "credential",
+            "session",
+            "event",
+            "action",
+            "record",
+            "person",
+            "fetch",
+            "job",
+        ],
     )
     async def test_no_kind_of_row_passes_a_lost_shard(self, world: World, row: str) -> None:
         journal = await world.journal("a")
         account = await world.account("a")
         message = outbound()
         await journal.accept(account, message)
+        job = new_uuid()
+        await world.database.pool.execute(
+            "INSERT INTO job (id, account, kind) VALUES ($1, $2, 7)", job, account.uuid
+        )
         await world.give(account.shard, "b")
         rows: dict[str, Row] = {
             "status": StatusChange(message.id, SENT, 1, event()),
@@ -197,9 +214,11 @@ class TestFence:
             "record": AccountRecord(1, "k", "user:7", b"v", 1),
             "person": PersonIdentity("user:7", "+491", "7", "", "", "", 1),
             "fetch": FetchBegin(message.id, b"m"),
+            "job": JobStep(job, 3, 1),
         }
         assert await journal.write(account, rows[row]) == REFUSED
         assert await world.value("SELECT status FROM message") == QUEUED
+        assert await world.value("SELECT state FROM job") == 1
         assert await world.count("event") == await world.count("message") == await world.count("outbox") == 1
         for table in (
             "credential",

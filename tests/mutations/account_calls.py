@@ -43,9 +43,24 @@ ACCOUNT_CALLS = (
     Mutation(
         "a job about history ends when that is asked for, wherever its account is",
         f"{_NODE}/inbound/history.py",
-        "                await self._jobs.end_unwanted()\n",
+        "                await self._jobs.end_unwanted(shards)\n",
         "",
         "tests/integration/test_history.py -k not_connected",
+    ),
+    Mutation(
+        "a page of the past is stored with what tells of it",
+        f"{_NODE}/inbound/history.py",
+        "        outcome = await session.host.journal.write(session.ref, *rows, *told)\n",
+        "        outcome = await session.host.journal.write(session.ref, *rows)\n"
+        "        await session.host.journal.write(session.ref, *told)\n",
+        "tests/unit/test_session_history.py -k one_commit",
+    ),
+    Mutation(
+        "how far a job is passes the fence",
+        "lib/mesh_core/database/migrations/versions/0022_receipt_parts.sql",
+        "j.end_time IS NULL AND s.acc <> ALL (gone);",
+        "j.end_time IS NULL;",
+        "tests/integration/test_journal_fence.py -k job",
     ),
     Mutation(
         "what the database refuses of a past does not stop the rest of it",

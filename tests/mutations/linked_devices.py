@@ -605,4 +605,32 @@ LINKED_DEVICES = (
         "if false {",
         f"{_TESTS} NotAcknowledgedUntilAll",
     ),
+    Mutation(
+        "what is read of a log waits until it is told",
+        f"{_ROWS}/logs.go",
+        "if l.open > 0 || l.behind {",
+        "if l.open > 0 && l.behind {",
+        f"{_TESTS} WaitsForAllWhoReadIt",
+    ),
+    Mutation(
+        "what is read of a log is stored once it is told, and not before",
+        f"{_ROWS}/logs.go",
+        "s.apply([]Change{version})",
+        "_ = s.commit(version)\n\ts.apply([]Change{version})",
+        f"{_TESTS} WhatIsNotStoredOfWhatTheDevicesHaveInCommon",
+    ),
+    Mutation(
+        "the next login reads open logs on",
+        f"{_DEVICE}/events.go",
+        "go d.contain(d.readOpenLogs)",
+        "",
+        f"{_TESTS} WhatIsNotStoredOfWhatTheDevicesHaveInCommon",
+    ),
+    Mutation(
+        "what was not told of a log is read again",
+        f"{_ROWS}/logs.go",
+        "\t\ts.rewind(l)\n\t} else if",
+        "\t} else if",
+        f"{_TESTS} WhatWasNotToldOfALog",
+    ),
 )

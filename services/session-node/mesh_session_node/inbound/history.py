@@ -33,7 +33,7 @@ from mesh_session_node.inbound.chats import Chats
 from mesh_session_node.inbound.fitting import fit_incoming, placeholder
 from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.received import as_message
-from mesh_session_node.journal import Committed, InboundMessage, Outcome, Poison
+from mesh_session_node.journal import Committed, Event, InboundMessage, JobStep, Poison
 from mesh_session_node.journal import Refused as RefusedByFence
 from mesh_session_node.store.chats import ChatFilter
 from mesh_session_node.store.history_jobs import HistoryJobs, HistoryPlan, plan_of
@@ -54,16 +54,25 @@ class RunningSession(Protocol):
     def context(self) -> SessionContext: ...
 
 
+class Running(Protocol):
+    """What runs on this node."""
+
+    @property
+    def sessions(self) -> Mapping[str, RunningSession]: ...
+
+    @property
+    def epochs(self) -> Mapping[int, int]:
+        """The shards that are this node's, with their epochs."""
+
+
 class Histories:
     """Works on the jobs of the accounts that run here."""
 
-    def __init__(
-        self, jobs: HistoryJobs, chats: Chats, media: MediaFetcher, sessions: Mapping[str, RunningSession]
-    ) -> None:
+    def __init__(self, jobs: HistoryJobs, chats: Chats, media: MediaFetcher, here: Running) -> None:
         self._jobs = jobs
         self._chats = chats
         self._media = media
-        self._sessions = sessions
+        self._here = here
         self._running: set[UUID] = set()
         """Accounts whose past is fetched, or that wait for their turn."""
         self._places = Places(AT_ONCE, 1)
@@ -72,8 +81,9 @@ class Histories:
         """Until cancelled."""
         while True:
             try:
-                await self._jobs.end_unwanted()
-                for row in await self._jobs.unfinished():
+                shards = self._here.epochs
+                await self._jobs.end_unwanted(shards)
+                for row in await self._jobs.unfinished(shards):
                     self._begin(row)
             except UNAVAILABLE as error:
                 logger.warning("no look for jobs about history", error=repr(error))
@@ -82,7 +92,7 @@ class Histories:
     def _begin(self, row: Record) -> None:
         if row["account"] in self._running:
             return
-        session = self._sessions.get(encode(Prefix.ACCOUNT, row["account"]))
+        session = self._here.sessions.get(encode(Prefix.ACCOUNT, row["account"]))
         if session is None or session.context.link is None:
             return
         self._running.add(row["account"])
@@ -99,27 +109,30 @@ class Histories:
         except _LATER as error:
             logger.warning("a job about history waits", account_id=session.id, error=repr(error))
         except _NoAnswer as error:
-            await self._fail(job, code_pb2.DEADLINE_EXCEEDED, str(error))
+            await self._fail(session, job, code_pb2.DEADLINE_EXCEEDED, str(error))
         except Refused as error:
-            await self._fail(job, code_pb2.FAILED_PRECONDITION, str(error) or "refused")
+            await self._fail(session, job, code_pb2.FAILED_PRECONDITION, str(error) or "refused")
         except Exception:  # it would fail again, each second
             logger.exception("a job about history cannot go on", account_id=session.id, job=str(job))
-            await self._fail(job, code_pb2.INTERNAL, "it cannot go on")
+            await self._fail(session, job, code_pb2.INTERNAL, "it cannot go on")
         finally:
             self._running.discard(account)
 
-    async def _fail(self, job: UUID, code: code_pb2.Code.ValueType, why: str) -> None:
+    async def _fail(
+        self, session: SessionContext, job: UUID, code: code_pb2.Code.ValueType, why: str
+    ) -> None:
+        row = await self._jobs.job(job)
         error = status_pb2.Status(code=code, message=why).SerializeToString()
-        await self._jobs.end(job, job_pb2.JOB_STATE_FAILED, error)
+        if row is not None:
+            await _stored(session, JobStep(job, job_pb2.JOB_STATE_FAILED, row["done"], error=error))
 
     async def _fetch(self, session: SessionContext, row: Record) -> None:
         """Until the job has ended, or the account runs here no more."""
-        job, done, plan = row["id"], row["done"], plan_of(row)
-        while await self._jobs.step(job, plan, done):
-            left = row["total"] - done
-            following = await self._ready(session, plan) if left > 0 else None
+        job, most, done, plan = row["id"], row["total"], row["done"], plan_of(row)
+        while await self._wanted(job):
+            following = await self._ready(session, plan) if done < most else None
             if following is None:
-                await self._jobs.end(job, job_pb2.JOB_STATE_SUCCEEDED)
+                await _stored(session, JobStep(job, job_pb2.JOB_STATE_SUCCEEDED, done))
                 return
             plan = following
             if session.closed or session.link is None:
@@ -127,16 +140,24 @@ class Histories:
             before = Reference(plan.network_id, plan.chat, plan.sender, None, plan.time)
             link = cast(Acting, session.link)
             following_at = time.monotonic() + 60 / session.host.settings.history_per_minute
+            came: list[Incoming] = []
+            told: Told = []
             try:
-                page = await link.fetch_history(plan.chat, before, min(left, MAX_HISTORY_PAGE))
-                if not await self._store(session, job, plan, page):
-                    return
-                done += len(page.messages)
-                plan = _behind(plan, page)
+                page = await link.fetch_history(plan.chat, before, min(most - done, MAX_HISTORY_PAGE))
             except TimeoutError:
                 plan = _unanswered(plan)
+            else:
+                came = await self._new(session, page)
+                told = _event(session, job, plan, page, len(came))
+                done, plan = done + len(page.messages), _behind(plan, page)
+            told.append(JobStep(job, job_pb2.JOB_STATE_RUNNING, done, plan.text))
+            if not await self._store(session, came, told):
+                return
             await asyncio.sleep(following_at - time.monotonic())
-        await self._jobs.end(job, job_pb2.JOB_STATE_CANCELLED)
+
+    async def _wanted(self, job: UUID) -> bool:
+        row = await self._jobs.job(job)
+        return row is not None and row["cancel_time"] is None
 
     async def _ready(self, session: SessionContext, plan: HistoryPlan) -> HistoryPlan | None:
         """The plan with where to go on; None: there is nothing left."""
@@ -159,23 +180,28 @@ class Histories:
             return plan
         return replace(plan, network_id=oldest.network_id, sender=oldest.sender, time=oldest.time)
 
-    async def _store(self, session: SessionContext, job: UUID, plan: HistoryPlan, page: HistoryPage) -> bool:
-        """Store a page; False: the account is no longer this node's."""
-        came = [_made_fit(session, message) for message in page.messages]
-        outcomes = await asyncio.gather(*[self._store_one(session, one) for one in came])
-        if any(isinstance(one, RefusedByFence) for one in outcomes):
-            return False
-        new = sum(isinstance(one, Committed) for one in outcomes)
-        if new or page.exhausted:
-            synced = pb.HistoryEvent(
-                job_id=encode(Prefix.JOB, job), chat=plan.chat, message_count=new, exhausted=page.exhausted
-            )
-            _show_oldest(synced, page, plan)
-            event = session.events.of("history.synced", time.time_ns() // 1000, history=synced)
-            return isinstance(await session.host.journal.write(session.ref, event), Committed)
-        return True
+    async def _new(self, session: SessionContext, page: HistoryPage) -> list[Incoming]:
+        """A page's messages that are not stored, made fit."""
+        came = {one.network_id: one for one in [_made_fit(session, message) for message in page.messages]}
+        known = await self._jobs.known(session.ref.uuid, [*came])
+        return [one for one in came.values() if one.network_id not in known]
 
-    async def _store_one(self, session: SessionContext, came: Incoming) -> Outcome:
+    async def _store(self, session: SessionContext, came: list[Incoming], told: Told) -> bool:
+        """Store a page's messages and what is told of them, in one commit; False: the account is no longer
+        this node's.
+        """
+        rows = [_row(session, one) for one in came]
+        outcome = await session.host.journal.write(session.ref, *rows, *told)
+        if isinstance(outcome, Poison):
+            for one in came:
+                await self._store_one(session, one)
+            return await _stored(session, *told)
+        for row in rows:
+            if row.media is not None:
+                self._media.add(session, row.id, row.media)
+        return not isinstance(outcome, RefusedByFence)
+
+    async def _store_one(self, session: SessionContext, came: Incoming) -> None:
         """Store a message, or what stands for one that the database refuses: what is older is to come."""
         row = _row(session, came)
         outcome = await session.host.journal.write(session.ref, row)
@@ -186,10 +212,9 @@ class Histories:
                 network_id=came.network_id,
                 error=str(outcome.error),
             )
-            return await session.host.journal.write(session.ref, _row(session, placeholder(came)))
-        if isinstance(outcome, Committed) and row.media is not None:
+            await session.host.journal.write(session.ref, _row(session, placeholder(came)))
+        elif isinstance(outcome, Committed) and row.media is not None:
             self._media.add(session, row.id, row.media)
-        return outcome
 
 
 class _NoAnswer(Exception):
@@ -262,6 +287,22 @@ def _row(session: SessionContext, came: Incoming) -> InboundMessage:
     )
 
 
+async def _stored(session: SessionContext, *rows: Event | JobStep) -> bool:
+    """False: the account is no longer this node's."""
+    return not isinstance(await session.host.journal.write(session.ref, *rows), RefusedByFence)
+
+
+def _event(session: SessionContext, job: UUID, plan: HistoryPlan, page: HistoryPage, new: int) -> Told:
+    """What tells of a page, where there is something to tell."""
+    if not new and not page.exhausted:
+        return []
+    synced = pb.HistoryEvent(
+        job_id=encode(Prefix.JOB, job), chat=plan.chat, message_count=new, exhausted=page.exhausted
+    )
+    _show_oldest(synced, page, plan)
+    return [session.events.of("history.synced", time.time_ns() // 1000, history=synced)]
+
+
 def _show_oldest(synced: pb.HistoryEvent, page: HistoryPage, plan: HistoryPlan) -> None:
     oldest = _oldest(page)
     if oldest is not None:
@@ -276,6 +317,7 @@ def _show_oldest(synced: pb.HistoryEvent, page: HistoryPage, plan: HistoryPlan) 
         synced.oldest_message_time.CopyFrom(timestamp(micros))
 
 
+Told = list[Event | JobStep]
 _LATER: tuple[type[Exception], ...] = (ConnectionEnded, TimeoutError, Unavailable, *UNAVAILABLE)
 _LOOK_SECONDS = 1.0
 _QUESTIONS = 4

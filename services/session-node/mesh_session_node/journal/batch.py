@@ -27,6 +27,7 @@ from mesh_session_node.journal.rows import (
     ForgetDriverRows,
     InboundMessage,
     InPlace,
+    JobStep,
     MediaUse,
     OutboundMessage,
     PersonIdentity,
@@ -71,6 +72,7 @@ class Columns:
         self._uses: list[tuple[Any, ...]] = []
         self._people: dict[tuple[int, str], tuple[Any, ...]] = {}
         self._parts: list[tuple[Any, ...]] = []
+        self._jobs: dict[UUID, tuple[Any, ...]] = {}
         accounts = self._accounts
         for owner, what in units:
             row = accounts.get(owner)
@@ -193,6 +195,9 @@ class Columns:
     def _receipt_part(self, _owner: AccountRef, account: int, r: ReceiptPart) -> None:
         self._parts.append((account, r.message, r.part, r.receipts))
 
+    def _job_step(self, _owner: AccountRef, account: int, s: JobStep) -> None:
+        self._jobs[s.job] = (account, s.job, s.state, s.detail, s.done, s.error)
+
 
 # In the order of the fields of journal_inbound, journal_place, journal_session and journal_disconnect
 _INBOUND = attrgetter(
@@ -228,6 +233,7 @@ _ADD: dict[type, Callable[[Columns, AccountRef, int, Any], None]] = {
     FetchBegin: Columns._fetch_begin,
     FetchDone: Columns._fetch_done,
     FetchRetry: Columns._fetch_retry,
+    JobStep: Columns._job_step,
     MediaUse: Columns._media_use,
     PersonIdentity: Columns._person,
     ReceiptPart: Columns._receipt_part,
@@ -321,6 +327,7 @@ COLUMNS = (
     Column("records", "journal_record[]", lambda columns: columns._records.values()),
     Column("answers", "journal_answer[]", attrgetter("_answers")),
     Column("chats", "journal_chat[]", lambda columns: columns._chats.values()),
+    Column("jobs", "journal_job[]", lambda columns: columns._jobs.values()),
 )
 """Everything that `journal_write` takes of a batch's rows; nothing else names or counts its arguments."""
 

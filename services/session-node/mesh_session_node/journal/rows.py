@@ -264,6 +264,18 @@ class FetchRetry(msgspec.Struct, frozen=True, gc=False):
     due_at: int
 
 
+class JobStep(msgspec.Struct, frozen=True, gc=False):
+    """How far a job of the account has come, which has not ended; the last one of a job in a batch is stored.
+    `detail` is JSON, `error` a serialised google.rpc.Status. It ends with a `state` above RUNNING.
+    """
+
+    job: UUID
+    state: int
+    done: int
+    detail: str = "{}"
+    error: bytes | None = None
+
+
 class ReceiptPart(msgspec.Struct, frozen=True, gc=False):
     """Members of a group who came to have a message, or a status of it; `receipts` is a serialised
     sessionmesh.internal.v1.ReceiptPart of those of whom nothing as high was stored before.
@@ -305,6 +317,7 @@ Row = (
     | FetchBegin
     | FetchDone
     | FetchRetry
+    | JobStep
     | MediaUse
     | ReceiptPart
     | PersonIdentity

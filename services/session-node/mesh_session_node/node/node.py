@@ -139,7 +139,7 @@ class Node:
         self.lookup = AccountLookup(node_id, self.registry, self.loader, ownership)
         self.handler = NodeShardHandler(self.registry, self.loader, journal, time.monotonic)
         sessions = self.registry.sessions
-        self._histories = Histories(history, self.chats, fetcher, sessions)
+        self._histories = Histories(history, self.chats, fetcher, self.registry)
         self._networks = Networks(sessions)
         # These are called in the thread of the metrics page: a list is made in one step
         metrics.RISKY.set_function(lambda: sum(one.context.risk.raised for one in [*sessions.values()]))

@@ -1,6 +1,10 @@
-"""Jobs that fetch the past of chats, as Postgres has them."""
+"""Jobs that fetch the past of chats, as Postgres has them. How far one is, its account's owner stores with
+what it has fetched: `JobStep`.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 
 import msgspec
 from asyncpg import Record
@@ -16,7 +20,7 @@ from sessionmesh.v1 import job_pb2
 MAX_UNFINISHED = 10
 """Of one account."""
 MAX_OF_A_TENANT = 1_000
-"""Unfinished jobs of a tenant's accounts: every node looks at all of them."""
+"""Unfinished jobs of a tenant's accounts."""
 
 
 class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +39,11 @@ class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     behind: tuple[int, str] | None = None
     silent: int = 0
 
+    @property
+    def text(self) -> str:
+        """What `plan_of` reads."""
+        return msgspec.json.encode(self).decode()
+
 
 class HistoryJobs:
     """Raises what `mesh_core.database.UNAVAILABLE` names."""
@@ -44,7 +53,14 @@ class HistoryJobs:
         self._callers = database.callers
 
     async def begin(
-        self, tenant: UUID, account: UUID, request_id: str, digest: bytes, plan: HistoryPlan, most: int
+        self,
+        tenant: UUID,
+        account: UUID,
+        shard: int,
+        request_id: str,
+        digest: bytes,
+        plan: HistoryPlan,
+        most: int,
     ) -> Record:
         """A new job for `most` messages, or the one that the same request began. Raises `AlreadyExists`
         REQUEST_ID_REUSED, `ResourceExhausted` QUOTA_EXCEEDED.
@@ -57,36 +73,31 @@ class HistoryJobs:
                 row = await connection.fetchrow("SELECT * FROM job WHERE id = $1", first)
             else:
                 _check_room(await connection.fetchrow(_COUNT, account, _KIND, tenant))
-                detail = msgspec.json.encode(plan).decode()
-                row = await connection.fetchrow(_BEGIN, job, tenant, account, _KIND, plan.chat, detail, most)
+                row = await connection.fetchrow(
+                    _BEGIN, job, tenant, account, shard, _KIND, plan.chat, plan.text, most
+                )
                 traces.record_asked(job, _KIND)
             assert row is not None  # noqa: S101 - it was inserted, and jobs outlive request ids
             return row
 
-    async def unfinished(self) -> list[Record]:
-        """Accounts with a job that has not ended, whoever's: `account`, `id` of the oldest."""
-        return await self._pool.fetch(_UNFINISHED, _KIND)
+    async def unfinished(self, shards: Collection[int]) -> list[Record]:
+        """Accounts of these shards with a job that has not ended: `account`, `id` of the oldest."""
+        return await self._pool.fetch(_UNFINISHED, _KIND, [*shards])
 
     async def job(self, job: UUID) -> Record | None:
         """A job that has not ended; None: it has."""
         return await self._pool.fetchrow("SELECT * FROM job WHERE id = $1 AND end_time IS NULL", job)
 
-    async def end_unwanted(self) -> None:
-        """Ends those that are to be cancelled, wherever their accounts are, and those of accounts that are
-        gone.
+    async def end_unwanted(self, shards: Collection[int]) -> None:
+        """Ends those of these shards' accounts that are to be cancelled, whether they are connected or not,
+        and those of accounts that are gone.
         """
-        await self._pool.execute(_END_UNWANTED, _KIND, job_pb2.JOB_STATE_CANCELLED)
+        await self._pool.execute(_END_UNWANTED, _KIND, job_pb2.JOB_STATE_CANCELLED, [*shards])
 
-    async def step(self, job: UUID, plan: HistoryPlan, done: int) -> bool:
-        """Records how far it is; False: somebody wants it to end."""
-        detail = msgspec.json.encode(plan).decode()
-        wanted: bool | None = await self._pool.fetchval(_STEP, job, detail, done)
-        return bool(wanted)
-
-    async def end(self, job: UUID, state: job_pb2.JobState.ValueType, error: bytes | None = None) -> None:
-        """Ends it."""
-        await self._pool.execute(_END, job, state, error)
-        traces.record_end(job, _KIND, state)
+    async def known(self, account: UUID, network_ids: Sequence[str]) -> set[str]:
+        """Which of these messages are stored, by the network's ids."""
+        rows = await self._pool.fetch(_KNOWN, account, network_ids)
+        return {row["network_id"] for row in rows}
 
 
 def _check_room(unfinished: Record | None) -> None:
@@ -110,14 +121,11 @@ _KIND = job_pb2.JOB_KIND_SYNC_HISTORY
 _COUNT = """SELECT count(*) AS of_tenant, count(*) FILTER (WHERE account = $1) AS of_account FROM job
   WHERE kind = $2 AND coalesce(tenant, '00000000-0000-0000-0000-000000000000') = $3 AND end_time IS NULL"""
 _UNFINISHED = """SELECT DISTINCT ON (account) account, id FROM job
-  WHERE kind = $1 AND end_time IS NULL AND account IS NOT NULL ORDER BY account, id"""
-_BEGIN = """INSERT INTO job (id, tenant, account, kind, subject, detail, total)
-  VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7) RETURNING *"""
-_STEP = """UPDATE job SET state = 2, detail = $2::jsonb, done = $3, update_time = now()
-  WHERE id = $1 AND end_time IS NULL RETURNING cancel_time IS NULL"""
-_END = """UPDATE job SET state = $2, error = $3, detail = '{}', end_time = now(), update_time = now()
-  WHERE id = $1 AND end_time IS NULL"""
+  WHERE kind = $1 AND shard = ANY ($2) AND end_time IS NULL ORDER BY account, id"""
+_BEGIN = """INSERT INTO job (id, tenant, account, shard, kind, subject, detail, total)
+  VALUES ($1, $2, $3, $4, $5, $6, $7::jsonb, $8) RETURNING *"""
 _END_UNWANTED = """UPDATE job j SET state = $2, detail = '{}', end_time = now(), update_time = now(),
     subject = CASE WHEN EXISTS (SELECT FROM account a WHERE a.id = j.account) THEN subject ELSE '' END
-  WHERE kind = $1 AND end_time IS NULL
+  WHERE kind = $1 AND shard = ANY ($3) AND end_time IS NULL
     AND (cancel_time IS NOT NULL OR NOT EXISTS (SELECT FROM account a WHERE a.id = j.account))"""
+_KNOWN = "SELECT network_id FROM network_message WHERE account = $1 AND network_id = ANY ($2)"

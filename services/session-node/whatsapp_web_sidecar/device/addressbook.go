@@ -54,6 +54,15 @@ func (d *Device) keysShared(ctx context.Context) error {
 	}
 }
 
+// latestKey is the id of the key that changes are made with.
+func (d *Device) latestKey(ctx context.Context) ([]byte, error) {
+	keyID, err := d.store.GetLatestAppStateSyncKeyID(ctx)
+	if err == nil && keyID == nil {
+		err = errNoKeys
+	}
+	return keyID, err
+}
+
 // saveContact saves a person in the address book of the account's phone.
 func (d *Device) saveContact(ctx context.Context, call *internalv1.SaveContactCall) error {
 	person, err := d.personAt(call.GetPerson())
@@ -85,28 +94,7 @@ func (d *Device) deleteContact(ctx context.Context, call *internalv1.DeleteConta
 	if err != nil {
 		return err
 	}
-	if err = d.keysShared(ctx); err != nil {
-		return err
-	}
-	d.sharing.Lock()
-	defer d.sharing.Unlock()
-	for range 3 { // another device may change the settings meanwhile
-		if err = d.catchUp(ctx, appstate.WAPatchCriticalUnblockLow); err != nil {
-			return err
-		}
-		patch, err := d.removal(ctx, contactIndex(person))
-		if err != nil || patch == nil {
-			return err
-		}
-		taken, err := d.sendPatch(ctx, patch)
-		if err != nil {
-			return err
-		}
-		if taken {
-			return d.catchUp(ctx, appstate.WAPatchCriticalUnblockLow)
-		}
-	}
-	return whatsmeow.ErrAppStateUpdate
+	return d.takeOn(ctx, appstate.WAPatchCriticalUnblockLow, func() (*patchOf, error) { return d.removal(ctx, contactIndex(person)) })
 }
 
 func contactIndex(person types.JID) []string {
@@ -122,11 +110,9 @@ type patchOf struct {
 // removal is a patch that removes an entry of the address book; nil: there is none.
 func (d *Device) removal(ctx context.Context, index []string) (*patchOf, error) {
 	const name = appstate.WAPatchCriticalUnblockLow
-	keyID, err := d.store.GetLatestAppStateSyncKeyID(ctx)
+	keyID, err := d.latestKey(ctx)
 	if err != nil {
 		return nil, err
-	} else if keyID == nil {
-		return nil, errNoKeys
 	}
 	shared, err := d.store.GetAppStateSyncKey(ctx, keyID)
 	if err != nil {
@@ -145,7 +131,7 @@ func (d *Device) removal(ctx context.Context, index []string) (*patchOf, error) 
 	if err != nil || before == nil {
 		return nil, err
 	}
-	version, state, err := d.store.GetAppStateVersion(ctx, string(name))
+	version, state, err := d.store.LogVersion(ctx, string(name))
 	if err != nil {
 		return nil, err
 	}
@@ -184,12 +170,12 @@ func (d *Device) removal(ctx context.Context, index []string) (*patchOf, error) 
 }
 
 // sendPatch gives the network a patch; false: the settings were changed meanwhile.
-func (d *Device) sendPatch(ctx context.Context, patch *patchOf) (bool, error) {
+func (d *Device) sendPatch(ctx context.Context, name appstate.WAPatchName, patch *patchOf) (bool, error) {
 	answer, err := d.client.DangerousInternals().SendIQ(ctx, whatsmeow.DangerousInfoQuery{
 		Namespace: "w:sync:app:state", Type: "set", To: types.ServerJID,
 		Content: []waBinary.Node{{Tag: "sync", Content: []waBinary.Node{{
 			Tag: "collection", Attrs: waBinary.Attrs{
-				"name": string(appstate.WAPatchCriticalUnblockLow), "version": patch.version, "return_snapshot": false,
+				"name": string(name), "version": patch.version, "return_snapshot": false,
 			}, Content: []waBinary.Node{{Tag: "patch", Content: patch.body}},
 		}}}},
 	})

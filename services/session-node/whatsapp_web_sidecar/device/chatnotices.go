@@ -15,45 +15,42 @@ import (
 // forEver is when what is muted for ever is muted no more: the last second of the year 9999.
 const forEver = 253_402_300_799_000_000
 
-// onChat tells what the account's phone did with chats and labels; false: it did something else.
-func (d *Device) onChat(event any) bool {
+// chatNotice is what the account's phone did with a chat or a label, as the node is told it; nil: it did something else.
+func (d *Device) chatNotice(event any) *internalv1.DeviceNotice {
 	switch said := event.(type) {
 	case *events.Archive:
 		set := &internalv1.DeviceChatSet{Archived: proto.Bool(said.Action.GetArchived())}
 		if said.Action.GetArchived() {
 			set.Pinned = proto.Bool(false)
 		}
-		d.chatSet(said.JID, set)
+		return d.chatSet(said.JID, set)
 	case *events.Mute:
 		until := int64(0)
 		if said.Action.GetMuted() {
 			until = momentOf(said.Action.GetMuteEndTimestamp())
 		}
-		d.chatSet(said.JID, &internalv1.DeviceChatSet{MuteUntilUs: proto.Int64(until)})
+		return d.chatSet(said.JID, &internalv1.DeviceChatSet{MuteUntilUs: proto.Int64(until)})
 	case *events.Pin:
-		d.chatSet(said.JID, &internalv1.DeviceChatSet{Pinned: proto.Bool(said.Action.GetPinned())})
+		return d.chatSet(said.JID, &internalv1.DeviceChatSet{Pinned: proto.Bool(said.Action.GetPinned())})
 	case *events.MarkChatAsRead:
 		if said.Action.GetRead() {
-			d.chatRead(said.JID, "", reaches(said.Action.GetMessageRange(), said.Timestamp))
-		} else {
-			d.chatSet(said.JID, &internalv1.DeviceChatSet{MarkedUnread: proto.Bool(true)})
+			return d.chatRead(said.JID, "", reaches(said.Action.GetMessageRange(), said.Timestamp))
 		}
+		return d.chatSet(said.JID, &internalv1.DeviceChatSet{MarkedUnread: proto.Bool(true)})
 	case *events.ClearChat:
-		d.chatEmptied(said.JID, false, reaches(said.Action.GetMessageRange(), said.Timestamp))
+		return d.chatEmptied(said.JID, false, reaches(said.Action.GetMessageRange(), said.Timestamp))
 	case *events.DeleteChat:
-		d.chatEmptied(said.JID, true, reaches(said.Action.GetMessageRange(), said.Timestamp))
+		return d.chatEmptied(said.JID, true, reaches(said.Action.GetMessageRange(), said.Timestamp))
 	case *events.LabelEdit:
-		d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_Label{Label: &internalv1.DeviceLabel{
+		return &internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_Label{Label: &internalv1.DeviceLabel{
 			Id: valid(said.LabelID), Name: said.Action.GetName(), Color: said.Action.Color, Deleted: said.Action.GetDeleted(),
-		}}})
+		}}}
 	case *events.LabelAssociationChat:
-		d.labelled(said.JID, said.LabelID, "", said.Action.GetLabeled())
+		return d.labelled(said.JID, said.LabelID, "", said.Action.GetLabeled())
 	case *events.LabelAssociationMessage:
-		d.labelled(said.JID, said.LabelID, said.MessageID, said.Action.GetLabeled())
-	default:
-		return false
+		return d.labelled(said.JID, said.LabelID, said.MessageID, said.Action.GetLabeled())
 	}
-	return true
+	return nil
 }
 
 // report tells the node something of a stanza that is handled, or of what the library reads beside stanzas: then it returns once
@@ -73,26 +70,26 @@ func (d *Device) report(notice *internalv1.DeviceNotice) {
 	d.tell(notice)
 }
 
-func (d *Device) chatSet(chat types.JID, set *internalv1.DeviceChatSet) {
+func (d *Device) chatSet(chat types.JID, set *internalv1.DeviceChatSet) *internalv1.DeviceNotice {
 	set.Chat = d.addressOf(chat, types.EmptyJID)
-	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatSet{ChatSet: set}})
+	return &internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatSet{ChatSet: set}}
 }
 
-func (d *Device) chatRead(chat types.JID, id string, until int64) {
+func (d *Device) chatRead(chat types.JID, id string, until int64) *internalv1.DeviceNotice {
 	read := &internalv1.DeviceChatRead{Chat: d.addressOf(chat, types.EmptyJID), NetworkMessageId: valid(id), UntilUs: until}
-	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatRead{ChatRead: read}})
+	return &internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatRead{ChatRead: read}}
 }
 
-func (d *Device) chatEmptied(chat types.JID, deleted bool, until int64) {
+func (d *Device) chatEmptied(chat types.JID, deleted bool, until int64) *internalv1.DeviceNotice {
 	emptied := &internalv1.DeviceChatEmptied{Chat: d.addressOf(chat, types.EmptyJID), Deleted: deleted, UntilUs: until}
-	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatEmptied{ChatEmptied: emptied}})
+	return &internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_ChatEmptied{ChatEmptied: emptied}}
 }
 
-func (d *Device) labelled(chat types.JID, label, id string, on bool) {
+func (d *Device) labelled(chat types.JID, label, id string, on bool) *internalv1.DeviceNotice {
 	labelled := &internalv1.DeviceLabelled{
 		LabelId: valid(label), Chat: d.addressOf(chat, types.EmptyJID), NetworkMessageId: valid(id), Labelled: on,
 	}
-	d.report(&internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_Labelled{Labelled: labelled}})
+	return &internalv1.DeviceNotice{Notice: &internalv1.DeviceNotice_Labelled{Labelled: labelled}}
 }
 
 // chatOfHistory tells what the phone's history says of a chat besides its messages, where it says something.

@@ -64,12 +64,15 @@ func (d *Device) handleBeside(ctx context.Context, client *whatsmeow.Client, nod
 		return false
 	}
 	internals := client.DangerousInternals()
+	acknowledge := internals.MaybeDeferredAck(ctx, node)
+	acknowledged := acknowledge
 	var handle func(context.Context, *waBinary.Node)
 	switch node.Attrs["type"] {
 	case "encrypt":
 		handle = internals.HandleEncryptNotification
 	case "server_sync":
-		handle = internals.HandleAppStateNotification
+		acknowledged = func(...*bool) {} // once that is stored
+		handle = func(_ context.Context, node *waBinary.Node) { d.onLogsChanged(node, acknowledge) }
 	case "account_sync":
 		handle = internals.HandleAccountSyncNotification
 	case "link_code_companion_reg":
@@ -85,7 +88,7 @@ func (d *Device) handleBeside(ctx context.Context, client *whatsmeow.Client, nod
 		d.log.write(levelWarning, "a notification waits until after the next login: there are too many")
 		return true
 	}
-	defer internals.MaybeDeferredAck(ctx, node)()
+	defer acknowledged()
 	go d.contain(func() {
 		defer func() { <-d.beside }()
 		handle(ctx, node)

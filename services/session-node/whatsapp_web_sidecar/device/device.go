@@ -31,7 +31,9 @@ const settleTimeout = 60 * time.Second
 // A Device is one connection of an account, from Open or Pair to its end.
 type Device struct {
 	// Held while what the account's devices have in common is changed.
-	sharing   sync.Mutex
+	sharing sync.Mutex
+	// Held while that is read.
+	catching  sync.Mutex
 	misfits   misfits
 	number    uint64
 	accountID string
@@ -65,7 +67,6 @@ type Device struct {
 	receipts    receipts
 	members     memberReceipts
 	notices     notices
-	contactNews contactNews
 	resending   aside
 	askingAgain aside
 	unhandled   unhandled
@@ -105,7 +106,6 @@ func Open(number uint64, request *internalv1.OpenDevice, network *Network, out O
 	d := newDevice(number, request.GetAccountId(), network, out)
 	d.history = request.GetWithHistory()
 	d.store = rows.New(d.accountID, d)
-	d.store.OnContacts = d.onContacts
 	go d.contain(func() { d.open(request) })
 	return d
 }

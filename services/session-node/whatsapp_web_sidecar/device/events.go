@@ -56,7 +56,7 @@ func (d *Device) handle(event any) bool {
 	case *events.CallTerminate:
 		d.onCallEnded(said.BasicCallMeta, callEnds[said.Reason])
 	case *events.Contact:
-		d.onContact(said)
+		return d.onContact(said)
 	case *events.UserAbout:
 		d.onAbout(said)
 	case *events.Blocklist:
@@ -70,8 +70,11 @@ func (d *Device) handle(event any) bool {
 	case *events.NotifyAccountReachoutTimelock:
 		d.onTimelock(said)
 	default:
-		if d.onChannel(event) || d.onChat(event) {
+		if d.onChannel(event) {
 			return true
+		}
+		if notice := d.chatNotice(event); notice != nil {
+			return d.tell(notice)
 		}
 		if why, detail, retryAfter, ended := endOf(event); ended {
 			d.end(why, detail, retryAfter)
@@ -132,6 +135,7 @@ func (d *Device) onConnected() {
 		Connected: &internalv1.DeviceConnected{Identity: d.ownIdentity()},
 	}})
 	d.readHistory()
+	go d.contain(d.readOpenLogs)
 	d.awaitOthers()
 	d.announce()
 }
@@ -169,7 +173,7 @@ var receiptKinds = map[types.ReceiptType]internalv1.DeviceReceipt{
 // goes on with what comes after it.
 func (d *Device) onReceipt(said *events.Receipt) bool {
 	if said.Type == types.ReceiptTypeReadSelf && len(said.MessageIDs) > 0 {
-		d.chatRead(said.Chat, said.MessageIDs[0], 0)
+		d.report(d.chatRead(said.Chat, said.MessageIDs[0], 0))
 		return true
 	}
 	kind, known := receiptKinds[said.Type]

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	waBinary "go.mau.fi/whatsmeow/binary"
 	waLog "go.mau.fi/whatsmeow/util/log"
 	internalv1 "sessionmesh.dev/gen/sessionmesh/nodes/v1"
+	"sessionmesh.dev/whatsapp-web-sidecar/rows"
 )
 
 // Levels, as Python's logging counts them.
@@ -56,6 +58,11 @@ func (l *logger) Errorf(message string, args ...any) { l.complain(levelError, me
 // complain passes on what is wrong, without what people said in it, unless that is only that the connection was cut: how it ended is said elsewhere, and it
 // may be that all went well, as where a device is linked.
 func (l *logger) complain(level uint32, message string, args []any) {
+	for _, arg := range args {
+		if err, is := arg.(error); is && errors.Is(err, rows.ErrReadElsewhere) {
+			return
+		}
+	}
 	if l.device.ctx.Err() == nil {
 		said := make([]any, len(args))
 		for i, arg := range args {

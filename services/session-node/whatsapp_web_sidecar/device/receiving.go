@@ -40,6 +40,10 @@ func (d *Device) onMessage(said *events.Message) bool {
 			d.keepHistory(said.Info.ID, notice)
 		}
 	}
+	shared, recovered := said.Message.GetProtocolMessage().GetAppStateSyncKeyShare(), recoveredLog(said)
+	if shared != nil && said.Info.IsFromMe && d.keepKeys(shared) != nil {
+		return false
+	}
 	if answers := content.AnswersOf(said.Message); len(answers) > 0 {
 		_ = d.store.KeepPoll(said.Info.ID, answers)
 	}
@@ -65,10 +69,19 @@ func (d *Device) onMessage(said *events.Message) bool {
 		}
 		return d.hand(message, changes)
 	})
-	if stored && notice != nil {
+	if !stored {
+		return false
+	}
+	if notice != nil {
 		d.readHistory()
 	}
-	return stored
+	if shared != nil && said.Info.IsFromMe {
+		go d.contain(d.readOpenLogs)
+	}
+	if recovered != nil {
+		go d.contain(func() { d.recoverLog(recovered) })
+	}
+	return true
 }
 
 // longestTimer is the longest that apps offer.

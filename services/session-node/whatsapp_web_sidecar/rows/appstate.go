@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -13,10 +14,15 @@ import (
 // What the account's devices share is followed, so that the next change of it can be checked; it is not kept.
 
 func (s *Store) PutAppStateSyncKey(ctx context.Context, id []byte, key store.AppStateSyncKey) error {
-	if _, err := s.all(ctx, appKeyPrefix); err != nil {
+	known, err := s.all(ctx, appKeyPrefix)
+	if err != nil {
 		return err
 	}
-	return s.note(ctx, Change{appKeyPrefix + hex.EncodeToString(id), encode(key)})
+	changed := Change{appKeyPrefix + hex.EncodeToString(id), encode(key)}
+	if bytes.Equal(known[changed.Key], changed.Value) { // the library keeps it, too
+		return nil
+	}
+	return s.note(ctx, changed)
 }
 
 func (s *Store) GetAppStateSyncKey(ctx context.Context, id []byte) (*store.AppStateSyncKey, error) {
@@ -69,10 +75,22 @@ type appStateVersion struct {
 }
 
 func (s *Store) PutAppStateVersion(ctx context.Context, name string, version uint64, hash [128]byte) error {
-	return s.note(ctx, Change{appVersion + name, encode(appStateVersion{version, hash[:]})})
+	return s.reached(ctx, Change{appVersion + name, encode(appStateVersion{version, hash[:]})})
 }
 
 func (s *Store) GetAppStateVersion(ctx context.Context, name string) (uint64, [128]byte, error) {
+	_, l, done, err := s.read(ctx)
+	if err != nil {
+		return 0, [128]byte{}, err
+	}
+	defer done()
+	version, hash, err := s.LogVersion(ctx, name)
+	l.anew = l.anew || version == 0 && len(l.version) == 0
+	return version, hash, err
+}
+
+// LogVersion is how far a log is read, and what its entries add up to; 0: nothing of it is.
+func (s *Store) LogVersion(ctx context.Context, name string) (uint64, [128]byte, error) {
 	value, err := s.look(ctx, appVersion+name)
 	var version appStateVersion
 	if err != nil || value == nil || json.Unmarshal(value, &version) != nil || len(version.Hash) != 128 {
@@ -91,7 +109,7 @@ func (s *Store) DeleteAppStateVersion(ctx context.Context, name string) error {
 	for key := range stored {
 		changes = append(changes, Change{key, nil})
 	}
-	return s.note(ctx, changes...)
+	return s.beginAnew(ctx, changes)
 }
 
 func macKey(name string, index []byte) string {
@@ -103,7 +121,7 @@ func (s *Store) PutAppStateMutationMACs(ctx context.Context, name string, _ uint
 	for i, mutation := range mutations {
 		changes[i] = Change{macKey(name, mutation.IndexMAC), mutation.ValueMAC}
 	}
-	return s.note(ctx, changes...)
+	return s.withhold(ctx, changes)
 }
 
 func (s *Store) DeleteAppStateMutationMACs(ctx context.Context, name string, indexes [][]byte) error {
@@ -111,7 +129,7 @@ func (s *Store) DeleteAppStateMutationMACs(ctx context.Context, name string, ind
 	for i, index := range indexes {
 		changes[i] = Change{macKey(name, index), nil}
 	}
-	return s.note(ctx, changes...)
+	return s.withhold(ctx, changes)
 }
 
 func (s *Store) GetAppStateMutationMAC(ctx context.Context, name string, index []byte) ([]byte, error) {

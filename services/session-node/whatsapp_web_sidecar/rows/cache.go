@@ -250,6 +250,19 @@ func (c *cache) unpin(changes []Change) {
 	c.evict()
 }
 
+// takeBack undoes changes that were applied: what is stored is read again, unless it is changed just now.
+func (c *cache) takeBack(changes []Change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, change := range changes {
+		if u := c.units[unitOf(change.Key)]; u != nil {
+			if u.pinned--; u.pinned == 0 {
+				c.drop(u)
+			}
+		}
+	}
+}
+
 func (c *cache) evict() {
 	// Never the one that was used last: whoever loaded it is about to look.
 	for element := c.order.Back(); element != c.order.Front() && c.size > maxCached; {

@@ -16,6 +16,8 @@ const (
 	historyPrefix = "login/history/"
 	// Messages that could not be decrypted.
 	awaitedPrefix = "login/awaited/"
+	// Logs that are to be read on.
+	openPrefix = "login/settings-open/"
 	// Secrets of the messages that came last.
 	recentKey    = "login/recent"
 	recentPrefix = "recent/"

@@ -244,17 +244,10 @@ func (s *Store) PutBusinessName(context.Context, types.JID, string) (bool, strin
 	return false, "", nil
 }
 func (s *Store) PutContactName(context.Context, types.JID, string, string) error         { return nil }
+func (s *Store) PutAllContactNames(context.Context, []store.ContactEntry) error          { return nil }
 func (s *Store) PutManyRedactedPhones(context.Context, []store.RedactedPhoneEntry) error { return nil }
 func (s *Store) GetContact(context.Context, types.JID) (types.ContactInfo, error) {
 	return types.ContactInfo{}, nil
-}
-
-// PutAllContactNames is given the whole address book after a pairing. It is the node that keeps it.
-func (s *Store) PutAllContactNames(_ context.Context, contacts []store.ContactEntry) error {
-	if s.OnContacts != nil {
-		s.OnContacts(contacts)
-	}
-	return nil
 }
 
 // GetAllContacts is what the library asks for where a status post goes to contacts: those that its sender named.

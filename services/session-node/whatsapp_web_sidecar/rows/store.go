@@ -41,6 +41,7 @@ type Store struct {
 	usage sync.Mutex
 	// Over the groups that the account makes.
 	making sync.Mutex
+	logs   logs
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -50,9 +51,6 @@ type Store struct {
 	loose   *time.Timer
 	pairing func(changes []Change) bool
 	held    []Change
-
-	// OnContacts is told the account's address book; nil: nobody is. Set before anything else is done.
-	OnContacts func([]store.ContactEntry)
 }
 
 // inbound is a message that is decrypted, and not stored.
@@ -234,6 +232,11 @@ func (s *Store) note(ctx context.Context, changes ...Change) error {
 		return nil
 	}
 	s.state.Unlock()
+	return s.write(changes)
+}
+
+// write hands changes over, in pieces, without waiting.
+func (s *Store) write(changes []Change) error {
 	for piece := range slices.Chunk(changes, maxChanges) {
 		select {
 		case s.behind <- struct{}{}:

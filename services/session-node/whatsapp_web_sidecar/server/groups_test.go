@@ -123,7 +123,7 @@ func notice[T any](l *link, wanted func(*internalv1.DeviceNotice) (T, bool)) T {
 		sequence = r.GetNotice().GetSequence()
 		return wanted(r.GetNotice())
 	})
-	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_NoticeStored{NoticeStored: &internalv1.NoticeStored{Sequence: sequence}}})
+	l.noted(sequence)
 	return found
 }
 

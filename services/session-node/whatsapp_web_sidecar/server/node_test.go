@@ -234,6 +234,8 @@ type link struct {
 	refuse bool
 	// dying: rows are stored, and nobody is told.
 	dying bool
+	// noting: notices are stored as they come.
+	noting bool
 }
 
 func (s *node) link(rows map[string][]byte) *link {
@@ -283,9 +285,18 @@ func (l *link) hear(response *internalv1.RunResponse) {
 			l.settle(said.Incoming.GetSequence())
 		}
 		l.heard <- response
+	case *internalv1.RunResponse_Notice:
+		if l.noting {
+			l.noted(said.Notice.GetSequence())
+		}
+		l.heard <- response
 	default:
 		l.heard <- response
 	}
+}
+
+func (l *link) noted(sequence uint64) {
+	l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_NoticeStored{NoticeStored: &internalv1.NoticeStored{Sequence: sequence}}})
 }
 
 func (l *link) store(changes []*internalv1.StateRowChange) {

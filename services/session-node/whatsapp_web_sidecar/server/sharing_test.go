@@ -44,6 +44,7 @@ func (l *link) chatSet(wanted func(*internalv1.DeviceChatSet) bool) {
 func miscounted(t *testing.T, s *node, rows map[string][]byte) map[string][]byte {
 	t.Helper()
 	l := s.open(rows)
+	l.with(func() { l.noting = true })
 	l.changeChat(&internalv1.ChangeChatCall{Change: &internalv1.ChangeChatCall_Archived{Archived: true}})
 	for began := time.Now(); !l.everWritten("appversion/regular_low"); {
 		if time.Since(began) > patience {
@@ -62,6 +63,26 @@ func miscounted(t *testing.T, s *node, rows map[string][]byte) map[string][]byte
 	state.Hash[0] ^= 0xff
 	stored["appversion/regular_low"], _ = json.Marshal(state)
 	return stored
+}
+
+// What was read once nobody says again.
+func TestWhatIsNotStoredOfWhatTheDevicesHaveInCommonIsReadAgain(t *testing.T) {
+	n, s, rows := world(t)
+	l := s.open(rows)
+	pinned := func(set *internalv1.DeviceChatSet) bool { return set.GetPinned() }
+	n.onPhone(pinOnPhone(true))
+	until(l, func(r *internalv1.RunResponse) (bool, bool) {
+		return true, r.GetNotice().GetChatSet() != nil && pinned(r.GetNotice().GetChatSet())
+	})
+	died := l.stored() // before that is stored
+	l.close()
+	next := s.open(died)
+	next.chatSet(pinned)
+	for began := time.Now(); next.stored()["appversion/regular_low"] == nil || next.stored()["login/settings-open/regular_low"] != nil; {
+		if time.Since(began) > patience {
+			t.Fatal("it is read for ever")
+		}
+	}
 }
 
 // A device that was stopped between two rows of it, or has miscounted once, would be told of nothing any more.

@@ -28,6 +28,11 @@ CREATE TABLE chat_fold (
 );
 INSERT INTO chat_fold SELECT id, '00000000-0000-0000-0000-000000000000', uuid_at(now()) FROM account;
 
+-- The past of chats, which the owners of accounts fetch as jobs.
+ALTER TABLE job ADD COLUMN shard smallint;          -- of the account; null: nobody looks for jobs of this kind by it
+CREATE INDEX job_of_shard ON job (kind, shard) WHERE end_time IS NULL AND shard IS NOT NULL;
+CREATE TYPE journal_job AS (acc int, job uuid, state smallint, detail text, done bigint, error bytea);
+
 CREATE FUNCTION uuid_time(id uuid) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT to_timestamp(('x0000' || left(translate(id::text, '-', ''), 12))::bit(64)::bigint / 1000.0)
 $$;

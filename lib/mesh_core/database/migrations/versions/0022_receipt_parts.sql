@@ -36,7 +36,7 @@ CREATE FUNCTION journal_write(
   e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}', marks journal_mark[] DEFAULT '{}',
   places journal_place[] DEFAULT '{}', refs journal_reference[] DEFAULT '{}', driver_rows journal_driver_row[] DEFAULT '{}',
   records journal_record[] DEFAULT '{}', answers journal_answer[] DEFAULT '{}', chats journal_chat[] DEFAULT '{}',
-  receipts journal_receipt[] DEFAULT '{}', parts journal_receipt_part[] DEFAULT '{}')
+  receipts journal_receipt[] DEFAULT '{}', parts journal_receipt_part[] DEFAULT '{}', jobs journal_job[] DEFAULT '{}')
 RETURNS jsonb LANGUAGE plpgsql
 -- Plans are cached from the first calls, often over empty tables, with arrays guessed at 10 elements: without these a status
 -- change scans `message` whole, for as long as the connection lives. Array x table is always one index probe per element here.
@@ -322,6 +322,11 @@ BEGIN
             WHERE m.account = c.account AND m.id > x.read_until AND m.id <= c.counted ORDER BY m.id DESC LIMIT 5000) AS newer
           WHERE newer.chat = c.chat AND newer.direction = 2 AND newer.beside IS NULL)) END
       FROM unnest(chats) AS x WHERE x.acc <> ALL (gone) AND c.account = a_account[x.acc] AND c.chat = x.chat;
+  END IF;
+  IF jobs <> '{}' THEN                     -- the writer has already reduced: one row per job
+    UPDATE job j SET state = s.state, detail = s.detail::jsonb, done = s.done, error = s.error, update_time = now(),
+        end_time = CASE WHEN s.state > 2 THEN now() END
+      FROM unnest(jobs) AS s WHERE j.id = s.job AND j.account = a_account[s.acc] AND j.end_time IS NULL AND s.acc <> ALL (gone);
   END IF;
   IF people <> '{}' THEN                   -- the writer has already reduced: one row per person
     INSERT INTO person_identity AS old (account, person, phone, user_id, hidden_id, username, display_name, update_time)

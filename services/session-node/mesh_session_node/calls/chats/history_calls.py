@@ -48,7 +48,7 @@ class HistoryCalls(ChatCalls):
         if not session.paired:
             raise FailedPrecondition("the account is not paired", "NOT_PAIRED")
         ref, most = session.context.ref, request.max_messages or DEFAULT_MESSAGES
-        row = await self._history.begin(ref.tenant, ref.uuid, request_id, digest, plan, most)
+        row = await self._history.begin(ref.tenant, ref.uuid, ref.shard, request_id, digest, plan, most)
         return pb.SyncHistoryResponse(job=job_message(row))
 
     async def _plan(self, session: Session, request: pb.SyncHistoryRequest) -> HistoryPlan:
