@@ -110,8 +110,8 @@ async def _measure(driver: str, size: Size) -> Measured:
     }
     notes = (
         f"{driver}: {size.messages:,} messages of {size.chats} chats in {seconds:.0f} s while others sent; "
-        f"nodes took {before:.0f} MB before and {most:.0f} MB at most. After its node was killed a job went on "
-        f"{away:.1f} s later.",
+        f"nodes took {before:.0f} MB before and {most:.0f} MB at most. A job whose node was killed went "
+        f"on {away:.1f} s later.",
         f"{driver}: p99 of other accounts' sends while one's past is fetched over without, in {size.pairs} "
         f"interleaved pairs of {size.seconds:g} s: {ratio}.",
     )
