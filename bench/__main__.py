@@ -19,6 +19,7 @@ MODULES = {
     for name in (
         "contacts",
         "failover",
+        "flood",
         "groups",
         "history",
         "message",

@@ -21,9 +21,11 @@ from asyncpg.pgproto.pgproto import UUID
 from bench.measuring.pairs import PAIRS, Median, compared
 from bench.measuring.report import Measured, Report
 from bench.mesh.accounts import Customer, make_customer, make_linked_customer, phone_of
+from bench.mesh.conditions import ENVIRONMENT
 from bench.mesh.generator import LoadGenerator, load_generator
 from bench.mesh.load import Plan
 from bench.mesh.running import RunningMesh, running_mesh
+from bench.whatsapp_web.benchmark import SETTINGS
 from bench.whatsapp_web.nodes import NODES, Nodes
 from mesh_core import ids
 from mesh_core.ids import Prefix
@@ -45,14 +47,7 @@ OTHERS, CALLERS = 40, 2
 WHOLE, KILLED, PAIRED = range(3)
 """Accounts with a past: fetched to its end, with a kill in the middle, and a piece for each pair."""
 _TIMEOUT, _END_SECONDS = 60.0, 1_800.0
-_ENVIRONMENT = {
-    "MESH_SESSION_SEND_PER_MINUTE": "1000000",
-    "MESH_SESSION_SEND_PER_HOUR": "10000000",
-    "MESH_SESSION_SEND_PER_DAY": "100000000",
-    "MESH_SESSION_HISTORY_PER_MINUTE": "1000000",
-    "MESH_SIMULATOR_ACCEPT_AFTER_SECONDS": "0",
-    "MESH_TELEMETRY_SAMPLE_RATIO": "0",
-}
+_ENVIRONMENT = ENVIRONMENT | SETTINGS | {"MESH_SESSION_HISTORY_PER_MINUTE": "1000000"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,15 +44,19 @@ async def make_customer(
         return Customer(key, await _make_accounts(channel, key, range(first, first + accounts), _SIMULATED))
 
 
-async def make_linked_customer(address: str, admin_key: str, accounts: int, *, name: str) -> Customer:
+async def make_linked_customer(
+    address: str, admin_key: str, accounts: int, *, name: str, first: int = 0
+) -> Customer:
     """As `make_customer`, of the driver whatsapp_web: somebody scans each account's QR text."""
     async with open_channel(address) as channel:
         customer = Customer(await make_tenant(channel, admin_key, name), [])
-    return await more_linked_accounts(address, admin_key, customer, accounts)
+    return await more_linked_accounts(address, admin_key, customer, accounts, first=first)
 
 
-async def more_linked_accounts(address: str, admin_key: str, customer: Customer, accounts: int) -> Customer:
-    """The customer with so many accounts more."""
+async def more_linked_accounts(
+    address: str, admin_key: str, customer: Customer, accounts: int, *, first: int = 0
+) -> Customer:
+    """The customer with so many accounts more; the numbers of all begin with `first`."""
     async with open_channel(address) as channel:
         network = simulator_pb2_grpc.SimulatorServiceStub(channel)
 
@@ -60,9 +64,9 @@ async def more_linked_accounts(address: str, admin_key: str, customer: Customer,
             request = simulator_pb2.AcceptPairingRequest(qr=text, phone=phone)
             await network.AcceptPairing(request, metadata=_credentials(admin_key), timeout=_TIMEOUT)
 
-        numbers = range(len(customer.accounts), len(customer.accounts) + accounts)
+        start = first + len(customer.accounts)
         linked = _Kind(account_pb2.DRIVER_WHATSAPP_WEB, accept, 8)
-        made = await _make_accounts(channel, customer.key, numbers, linked)
+        made = await _make_accounts(channel, customer.key, range(start, start + accounts), linked)
         return Customer(customer.key, [*customer.accounts, *made])
 
 

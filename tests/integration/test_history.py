@@ -121,6 +121,25 @@ async def test_all_chats_are_fetched_one_after_the_other(stage: Stage, node: Nod
     assert (await past(stage, account), await past(stage, account, BOB)) == (30, 20)
 
 
+async def test_a_chat_is_not_passed_over_because_somebody_writes_in_it_meanwhile(stage: Stage) -> None:
+    (node,) = await stage.running_nodes(1, MESH_SESSION_HISTORY_PER_MINUTE="300")
+    account = await stage.paired(node)
+    chats = sorted([ADA, BOB])
+    for chat in chats:
+        await stage.send(node, account, recipient=chat)
+        await give_past(stage, account, 120, chat)
+    job = await sync(stage, node, account)
+
+    async def begun() -> bool:
+        return await past(stage, account, chats[0]) > 0
+
+    await eventually(begun)
+    await stage.send(node, account, recipient=chats[1])
+
+    assert (await ended(stage, job))["done"] == 240
+    assert [await past(stage, account, chat) for chat in chats] == [120, 120]
+
+
 async def test_a_job_goes_on_where_another_node_stopped_and_can_be_cancelled(stage: Stage) -> None:
     first, _second = await stage.running_nodes(2, **QUICKLY)
     account = await stage.paired(first)

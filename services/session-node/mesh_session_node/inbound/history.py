@@ -35,7 +35,6 @@ from mesh_session_node.inbound.media import MediaFetcher
 from mesh_session_node.inbound.received import as_message
 from mesh_session_node.journal import Committed, Event, InboundMessage, JobStep, Poison
 from mesh_session_node.journal import Refused as RefusedByFence
-from mesh_session_node.store.chats import ChatFilter
 from mesh_session_node.store.history_jobs import HistoryJobs, HistoryPlan, plan_of
 from sessionmesh.v1 import chat_pb2 as pb
 from sessionmesh.v1 import job_pb2
@@ -165,11 +164,10 @@ class Histories:
             if not plan.all_chats:
                 return None
             await self._chats.store.fold(session.ref.uuid)
-            wanted = ChatFilter(show_archived=True, after=plan.behind)
-            rows = await self._chats.store.page(session.ref.uuid, wanted, 1)
-            if not rows:
+            chat = await self._chats.store.following(session.ref.uuid, plan.behind)
+            if chat is None:
                 return None
-            plan = replace(plan, chat=rows[0]["chat"], behind=(rows[0]["micros"], rows[0]["chat"]))
+            plan = replace(plan, chat=chat, behind=chat)
         if plan.begun:
             return plan
         plan = replace(plan, begun=True)

@@ -57,6 +57,11 @@ class ChatStore:
             limit,
         )
 
+    async def following(self, account: UUID, chat: str) -> str | None:
+        """The address of the chat behind this one, by their addresses; of the first one for ""."""
+        found: str | None = await self._pool.fetchval(_FOLLOWING, account, chat)
+        return found
+
     async def last_messages(self, account: UUID, ids: Sequence[UUID]) -> dict[UUID, Record]:
         """The rows of chats' last messages, by id; of what is large without its content."""
         return {row["id"]: row for row in await self._pool.fetch(_LAST, account, [*ids])}
@@ -97,6 +102,7 @@ _PAGE = f"""SELECT {_COLUMNS} FROM chat WHERE account = $1 AND NOT deleted AND (
       WHERE l.account = $1 AND l.kind = 31 AND l.key = chat AND l.member = $3))
     AND ($5::bigint IS NULL OR (last_time, chat) < (at_micros($5), $6::text))
   ORDER BY last_time DESC, chat DESC LIMIT $7"""  # noqa: S608 - constants
+_FOLLOWING = "SELECT chat FROM chat WHERE account = $1 AND chat > $2 AND NOT deleted ORDER BY chat LIMIT 1"
 # What strangers once said of their clocks may be stored as times that no program can hold.
 _TIMES = ", ".join(
     f"CASE WHEN {column} BETWEEN '0001-01-02' AND '9999-12-30' THEN {column} END AS {column}"

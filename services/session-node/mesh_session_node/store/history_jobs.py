@@ -26,7 +26,7 @@ MAX_OF_A_TENANT = 1_000
 class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a job is. `chat` is the one whose past is fetched, from before the message with `network_id`,
     which `sender` wrote ("": the account), or from before `time`, in microseconds since the epoch. `behind`:
-    of all chats, those are left that stand behind this one, by the time of its last message and its address.
+    of all chats, those are left that stand behind this one, by address: what comes meanwhile moves none.
     `silent` counts how often the phone has not answered, one time after the other.
     """
 
@@ -36,7 +36,7 @@ class HistoryPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     time: int = 0
     begun: bool = False
     all_chats: bool = False
-    behind: tuple[int, str] | None = None
+    behind: str = ""
     silent: int = 0
 
     @property

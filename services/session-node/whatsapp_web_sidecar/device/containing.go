@@ -64,15 +64,12 @@ func (d *Device) handleBeside(ctx context.Context, client *whatsmeow.Client, nod
 		return false
 	}
 	internals := client.DangerousInternals()
-	acknowledge := internals.MaybeDeferredAck(ctx, node)
-	acknowledged := acknowledge
 	var handle func(context.Context, *waBinary.Node)
 	switch node.Attrs["type"] {
 	case "encrypt":
 		handle = internals.HandleEncryptNotification
 	case "server_sync":
-		acknowledged = func(...*bool) {} // once that is stored
-		handle = func(_ context.Context, node *waBinary.Node) { d.onLogsChanged(node, acknowledge) }
+		handle = nil // acknowledged once that is stored
 	case "account_sync":
 		handle = internals.HandleAccountSyncNotification
 	case "link_code_companion_reg":
@@ -88,7 +85,12 @@ func (d *Device) handleBeside(ctx context.Context, client *whatsmeow.Client, nod
 		d.log.write(levelWarning, "a notification waits until after the next login: there are too many")
 		return true
 	}
-	defer acknowledged()
+	acknowledge := internals.MaybeDeferredAck(ctx, node)
+	if handle == nil {
+		handle = func(_ context.Context, node *waBinary.Node) { d.onLogsChanged(node, acknowledge) }
+	} else {
+		defer acknowledge()
+	}
 	go d.contain(func() {
 		defer func() { <-d.beside }()
 		handle(ctx, node)

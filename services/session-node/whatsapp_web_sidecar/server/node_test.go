@@ -228,7 +228,7 @@ type link struct {
 	rowsMu sync.Mutex
 	rows   map[string][]byte
 	put    map[string]bool // every row that was ever stored
-	writes int
+	writes int // but for those about settings, which are read beside all else
 	reads  int // questions for rows
 	hold   bool
 	refuse bool
@@ -272,7 +272,9 @@ func (l *link) hear(response *internalv1.RunResponse) {
 		}
 		l.ask(&internalv1.RunRequest{Request: &internalv1.RunRequest_MessageRead{MessageRead: read}})
 	case *internalv1.RunResponse_WriteRows:
-		l.writes++
+		if !slices.ContainsFunc(said.WriteRows.GetChanges(), ofSettings) {
+			l.writes++
+		}
 		l.store(said.WriteRows.GetChanges())
 		if !l.dying {
 			l.settle(said.WriteRows.GetSequence())
@@ -293,6 +295,10 @@ func (l *link) hear(response *internalv1.RunResponse) {
 	default:
 		l.heard <- response
 	}
+}
+
+func ofSettings(change *internalv1.StateRowChange) bool {
+	return strings.HasPrefix(change.GetKey(), "login/settings-open/")
 }
 
 func (l *link) noted(sequence uint64) {
