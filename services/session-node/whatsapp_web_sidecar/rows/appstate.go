@@ -101,11 +101,11 @@ func (s *Store) LogVersion(ctx context.Context, name string) (uint64, [128]byte,
 
 // DeleteAppStateVersion begins anew. The checksums of what is there go too: an old one would not fit what is set anew.
 func (s *Store) DeleteAppStateVersion(ctx context.Context, name string) error {
-	stored, err := s.node.Read(s.ctx, nil, []string{appMACPrefix + name + "/"})
+	stored, err := s.node.Read(s.ctx, []string{appVersion + name}, []string{appMACPrefix + name + "/"})
 	if err != nil {
 		return ErrNotStored
 	}
-	changes := []Change{{appVersion + name, nil}}
+	var changes []Change
 	for key := range stored {
 		changes = append(changes, Change{key, nil})
 	}

@@ -59,11 +59,14 @@ func (s *Store) ReadLog(name string) (*Reading, error) {
 	defer s.logs.mu.Unlock()
 	l := s.logs.log(name)
 	l.open++
-	return &Reading{name, s, l.failed}, s.commit(Change{openPrefix + name, []byte{1}})
+	return &Reading{Name: name, store: s}, s.commit(Change{openPrefix + name, []byte{1}})
 }
 
-// Context is for the library that reads the log.
+// Context is for the library that reads the log from now on: one at a time does.
 func (r *Reading) Context(ctx context.Context) context.Context {
+	r.store.logs.mu.Lock()
+	defer r.store.logs.mu.Unlock()
+	r.failed = r.store.logs.log(r.Name).failed
 	return context.WithValue(ctx, readingKey{}, r)
 }
 

@@ -228,8 +228,8 @@ type link struct {
 	rowsMu sync.Mutex
 	rows   map[string][]byte
 	put    map[string]bool // every row that was ever stored
-	writes int // but for those about settings, which are read beside all else
-	reads  int // questions for rows
+	writes int             // but for those about settings, which are read beside all else
+	reads  int             // questions for rows
 	hold   bool
 	refuse bool
 	// dying: rows are stored, and nobody is told.
