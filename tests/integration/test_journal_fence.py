@@ -32,6 +32,7 @@ from mesh_session_node.journal import (
     StatusChange,
 )
 from mesh_session_node.store.records import AnsweredRequest, RecordStore, RequestStore, StoredRecord
+from sessionmesh.v1 import job_pb2
 from tests.support.eventually import eventually
 from tests.support.journal_world import (
     QUEUED,
@@ -214,7 +215,7 @@ class TestFence:
             "record": AccountRecord(1, "k", "user:7", b"v", 1),
             "person": PersonIdentity("user:7", "+491", "7", "", "", "", 1),
             "fetch": FetchBegin(message.id, b"m"),
-            "job": JobStep(job, 3, 1),
+            "job": JobStep(job, job_pb2.JOB_STATE_SUCCEEDED, 1),
         }
         assert await journal.write(account, rows[row]) == REFUSED
         assert await world.value("SELECT status FROM message") == QUEUED

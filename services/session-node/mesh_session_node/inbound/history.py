@@ -123,7 +123,7 @@ class Histories:
         row = await self._jobs.job(job)
         error = status_pb2.Status(code=code, message=why).SerializeToString()
         if row is not None:
-            await _stored(session, JobStep(job, job_pb2.JOB_STATE_FAILED, row["done"], error=error))
+            await _end(session, JobStep(job, job_pb2.JOB_STATE_FAILED, row["done"], error=error))
 
     async def _fetch(self, session: SessionContext, row: Record) -> None:
         """Until the job has ended, or the account runs here no more."""
@@ -131,7 +131,7 @@ class Histories:
         while await self._wanted(job):
             following = await self._ready(session, plan) if done < most else None
             if following is None:
-                await _stored(session, JobStep(job, job_pb2.JOB_STATE_SUCCEEDED, done))
+                await _end(session, JobStep(job, job_pb2.JOB_STATE_SUCCEEDED, done))
                 return
             plan = following
             if session.closed or session.link is None:
@@ -283,6 +283,11 @@ def _row(session: SessionContext, came: Incoming) -> InboundMessage:
         status=message.status,
         media=came.blob,
     )
+
+
+async def _end(session: SessionContext, step: JobStep) -> None:
+    if await _stored(session, step):
+        traces.record_end(step.job, job_pb2.JOB_KIND_SYNC_HISTORY, step.state)
 
 
 async def _stored(session: SessionContext, *rows: Event | JobStep) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import Method
-from sessionmesh.v1 import message_pb2
+from sessionmesh.v1 import job_pb2, message_pb2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +270,7 @@ class JobStep(msgspec.Struct, frozen=True, gc=False):
     """
 
     job: UUID
-    state: int
+    state: job_pb2.JobState.ValueType
     done: int
     detail: str = "{}"
     error: bytes | None = None
