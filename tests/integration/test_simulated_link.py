@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh_session_node.drivers.simulated.link import MOST_UNSTORED
+from mesh_session_node.drivers.simulated.intake import MOST_UNSTORED
 from tests.support.eventually import eventually
 from tests.support.link_events import RecordedEvents
 from tests.support.recorded_rows import RecordedRows
@@ -12,21 +12,19 @@ from tests.support.simulator_world import simulated_world
 
 PERSON = "phone:+4915112345678"
 TEXT = "x" * 4096
-READ_AT_ONCE = 200
-"""Messages of that size that may be read with the last one that is taken."""
 
 
 async def test_no_more_is_read_than_may_wait_for_the_database() -> None:
     events = RecordedEvents()
     async with simulated_world() as world:
         link = await world.driver.connect((await world.paired()).state, RecordedRows(), events)
-        count = 2 * MOST_UNSTORED
+        count = 10 * MOST_UNSTORED
         for _ in range(count):
             await world.write_to(PERSON, TEXT)
         await eventually(lambda: len(events.incoming) >= MOST_UNSTORED)
         for _ in range(1000):  # turns of the loop, in which more would be read
             await asyncio.sleep(0)
-        assert len(events.incoming) <= MOST_UNSTORED + READ_AT_ONCE
+        assert len(events.incoming) == MOST_UNSTORED
         stored = 0
 
         def all_came() -> bool:

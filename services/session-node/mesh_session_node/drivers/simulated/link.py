@@ -21,6 +21,7 @@ from mesh_session_node.drivers.simulated.chat_actions import SimulatedChatAction
 from mesh_session_node.drivers.simulated.contact_actions import SimulatedContactActions
 from mesh_session_node.drivers.simulated.encoding import from_wire, identity_of, to_audience
 from mesh_session_node.drivers.simulated.group_actions import SimulatedGroupActions
+from mesh_session_node.drivers.simulated.intake import Intake
 from mesh_session_node.drivers.simulated.message_actions import (
     SimulatedMessageActions,
     SimulatedPresenceActions,
@@ -44,10 +45,6 @@ MAX_INCOMING_BYTES = 4 * 1024 * 1024
 """A larger frame is passed over: closing the connection would bring it again after the next login, for ever.
 What is too large to be stored is cut by the session, which also acknowledges it.
 """
-MOST_UNSTORED = 500
-"""Messages that came and are not stored yet: with so many nothing is read until half of them are. What one
-account is written must not fill the journal that all accounts share.
-"""
 
 
 class SimulatedLink(
@@ -65,12 +62,12 @@ class SimulatedLink(
     __slots__ = (
         "_decoder",
         "_events",
+        "_intake",
         "_loop",
         "_outcome",
         "_state",
         "_transfers",
         "_transport",
-        "_unstored",
         "app_state",
         "ended",
         "heard",
@@ -82,32 +79,34 @@ class SimulatedLink(
         self._state = state
         self._events = events
         self._decoder = FrameDecoder(MAX_INCOMING_BYTES, self._skipped)
+        self._intake = Intake(self._take)
         self._transport: asyncio.Transport | None = None
         self._transfers: Transfers | None = None
         self._outcome: asyncio.Future[wire.LoginOk] | None = None
         self.app_state = AppStateRead()
         self.pairing: asyncio.Queue[wire.Frame | None] | None = None
         """Frames for whoever pairs; None at the end."""
-        self._unstored = 0
         self.heard = self._loop.time()
         self.ended: ConnectionEnded | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._intake.begin(self._transport)
         _die_with_the_process(self._transport.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.end()
         self._end(End.LOST, str(exc) if exc else "the network closed the connection")
 
     def data_received(self, data: bytes) -> None:
         self.heard = self._loop.time()
-        for body in self._decoder.feed(data):
-            try:
-                self._heard(wire.Frame.FromString(body))
-            except Exception as error:  # the frame's fault: without it the connection is as good as before
-                logger.exception(
-                    "a frame of the network was passed over", problem=repr(error), bytes=len(body)
-                )
+        self._intake.add(self._decoder.feed(data))
+
+    def _take(self, body: bytes) -> None:
+        try:
+            self._heard(wire.Frame.FromString(body))
+        except Exception as error:  # the frame's fault: without it the connection is as good as before
+            logger.exception("a frame of the network was passed over", problem=repr(error), bytes=len(body))
 
     def _heard(self, frame: wire.Frame) -> None:
         kind = frame.WhichOneof("kind")
@@ -166,9 +165,7 @@ class SimulatedLink(
 
     def acknowledge(self, network_id: str) -> None:
         self.write(wire.Frame(inbound_ack=wire.InboundAck(id=network_id)))
-        self._unstored -= self._unstored > 0
-        if self._unstored == MOST_UNSTORED // 2 and self._transport is not None:
-            self._transport.resume_reading()
+        self._intake.stored()
 
     def acknowledge_receipts(self, sequence: int) -> None:
         self.write(wire.Frame(receipt_ack=wire.ReceiptAck(sequence=sequence)))
@@ -268,9 +265,7 @@ class SimulatedLink(
 
     def _on_inbound(self, frame: wire.Frame) -> None:
         if self._events is not None:
-            self._unstored += 1
-            if self._unstored == MOST_UNSTORED and self._transport is not None:
-                self._transport.pause_reading()
+            self._intake.taken()
             self._events.on_incoming(from_wire(frame.inbound))
 
     def _on_login_ok(self, frame: wire.Frame) -> None:
