@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 import asyncpg
@@ -22,15 +22,26 @@ from bench.mesh.accounts import Customer, make_customer, phone_of
 from bench.mesh.generator import load_generator
 from bench.mesh.load import Plan
 from bench.mesh.running import RunningMesh, running_mesh
+from mesh_core.ids import new_uuid
 from mesh_core.rpc.channels import open_channel
 from sessionmesh.internal.v1.receipt_record_pb2 import ReceiptPart
 from sessionmesh.simulator.v1 import simulator_pb2, simulator_pb2_grpc
 from sessionmesh.v1 import content_pb2, message_pb2, message_pb2_grpc
 
-_PARTS = "SELECT part, receipts FROM message_receipt_part WHERE part <> ALL ($1::uuid[])"
+_MEMBERS = "SELECT count(*) FROM account_record WHERE kind = 11"
+# Who waits for the end must not add to the cost: what was there before is not looked at, nor any receipt read
+_DELIVERED = "SELECT count(*) FROM message WHERE id > $1 AND status >= 40 AND status < 60"
+_BYTES_OF_RECEIPTS = (
+    "SELECT coalesce(sum(octet_length(receipts)), 0) FROM message_receipt_part WHERE part > $1"
+)
+_PARTS = "SELECT receipts FROM message_receipt_part WHERE part > $1"
 NODES, OTHERS, CALLERS, MEMBERS = 2, 40, 2, 1_024
 RATE = 1.0
 """Messages a second to groups, in turn, while other accounts are watched."""
+_APART = frozenset({"simulator", "webhook", "media"})
+"""Processes that are not counted; those that are: router, session-nodes, Postgres, etcd and Redis."""
+_RECEIPT_BYTES = len("+4916") + 8 + len("phone:") + 2 + 8
+"""Of one member in a `ReceiptPart`: the address, what stands before it, and the time."""
 _SETTLED_SECONDS = 120.0
 _ENVIRONMENT = {
     "MESH_SESSION_SEND_PER_MINUTE": "1000000",
@@ -53,35 +64,42 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """CPU milliseconds of nodes and Postgres per message, and how the others' p99 compares."""
+    """CPU milliseconds per message by process, and how the others' p99 compares."""
 
-    direct_ms: float
-    group_ms: float
+    direct: Mapping[str, float]
+    group: Mapping[str, float]
     others: Median
 
 
 def run(quick: bool) -> Report:
-    """Measure; `send_cpu_over_direct` is of nodes and Postgres, for a message to a group with all receipts of
-    its members stored, over one to a person with its receipt.
+    """Measure; `send_cpu_over_direct` is for a message to a group with all receipts of its members stored,
+    over one to a person with its receipt.
     """
-    size = Size(5, 400, 6, 0.4) if quick else Size(100, 4_000, 100, 2.0)
+    size = Size(5, 400, 50, 0.4) if quick else Size(100, 4_000, 1_000, 2.0)
     load_before = os.getloadavg()[0]
     measured = asyncio.run(_measure(size))
     receipts = MEMBERS - 1
+    direct_ms, group_ms = sum(measured.direct.values()), sum(measured.group.values())
     figures = {
-        "send_cpu_over_direct": measured.group_ms / measured.direct_ms,
-        "cpu_us_per_receipt": (measured.group_ms - measured.direct_ms) * 1000 / receipts,
+        "send_cpu_over_direct": group_ms / direct_ms,
+        "cpu_us_per_receipt": (group_ms - direct_ms) * 1000 / receipts,
         "others_p99_ratio": measured.others.value,
     }
     notes = (
-        f"{size.groups} groups of {MEMBERS:,}: a message to one cost {measured.group_ms:.1f} ms of CPU in "
-        f"nodes and Postgres with its {receipts:,} receipts, one to a person {measured.direct_ms:.2f} ms.",
+        f"{size.groups} groups of {MEMBERS:,}: {size.to_groups:,} messages to them cost {group_ms:.2f} ms of "
+        f"CPU each with their {receipts:,} receipts, {size.direct:,} to people {direct_ms:.2f} ms.",
+        f"ms of a message to a group: {_by_process(measured.group)}.",
+        f"ms of a message to a person: {_by_process(measured.direct)}.",
         f"p99 of other accounts' sends with {RATE:g} group messages a second over without, in {PAIRS} "
         f"interleaved pairs of {size.seconds:g} s: {measured.others}.",
         f"{NODES} session-nodes, {OTHERS} other accounts, {CALLERS} callers in a closed loop. Load average "
         f"of the machine before: {load_before:.1f}.",
     )
     return Report("groups", figures, notes=notes)
+
+
+def _by_process(cost: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {ms:.2f}" for name, ms in cost.items())
 
 
 async def _measure(size: Size) -> Measured:
@@ -91,17 +109,14 @@ async def _measure(size: Size) -> Measured:
         database: asyncpg.Connection = await asyncpg.connect(mesh.database_url)
         sender = _Sender(mesh, customer)
         try:
-            await _stored(database, "account_record WHERE kind = 11", size.groups * MEMBERS)
+            await _reached(database, size.groups * MEMBERS, _MEMBERS)
             people = [f"phone:+49170{number:07}" for number in range(size.direct)]
-            await sender.send(people[: size.direct // 4])
-            await _delivered(database, size.direct // 4)
-            sent, counted = size.direct // 4 + size.direct, _Counted(database)
-            direct = await _cost(mesh, database, sender, people, sent, counted, 0)
+            await _cost(mesh, database, sender, people[: size.direct // 4])
+            direct = await _cost(mesh, database, sender, people)
             # Who members are, the network tells a connection once
-            await _cost(mesh, database, sender, groups[:1], sent + 1, counted, MEMBERS - 1)
+            await _cost(mesh, database, sender, groups[:1], MEMBERS - 1)
             to = list(itertools.islice(itertools.cycle(groups), size.to_groups))
-            sent, receipts = sent + 1 + size.to_groups, (size.to_groups + 1) * (MEMBERS - 1)
-            group = await _cost(mesh, database, sender, to, sent, counted, receipts)
+            group = await _cost(mesh, database, sender, to, MEMBERS - 1)
             others = await _others(mesh, customer, sender, groups, size.seconds)
         finally:
             await sender.close()
@@ -170,59 +185,39 @@ async def _groups(mesh: RunningMesh, phone: str, count: int) -> list[str]:
 
 
 async def _cost(
-    mesh: RunningMesh,
-    database: asyncpg.Connection,
-    sender: _Sender,
-    recipients: list[str],
-    messages: int,
-    counted: _Counted,
-    receipts: int,
-) -> float:
-    """CPU milliseconds of nodes and Postgres per message, until all is stored that comes of it."""
-    used = _used(mesh)
+    mesh: RunningMesh, database: asyncpg.Connection, sender: _Sender, recipients: list[str], receipts: int = 0
+) -> Mapping[str, float]:
+    """CPU milliseconds of each process per message, until all is stored that comes of it: each has so many
+    receipts of members.
+    """
+    since, expected = new_uuid(), receipts * len(recipients)
+    before = mesh.cpu_seconds()
     await sender.send(recipients)
-    await _delivered(database, messages)
+    await _reached(database, len(recipients), _DELIVERED, since)
+    await _reached(database, expected * _RECEIPT_BYTES, _BYTES_OF_RECEIPTS, since)
+    after = mesh.cpu_seconds()
     async with asyncio.timeout(_SETTLED_SECONDS):
-        while (found := await counted.count()) < receipts:  # noqa: ASYNC110 - in other processes
+        while (found := await _receipts(database, since)) < expected:  # noqa: ASYNC110 - in another process
             await asyncio.sleep(0.25)
-    if found > receipts:
-        raise RuntimeError(f"{found:,} receipts of members are stored, of {receipts:,}")
-    return (_used(mesh) - used) * 1000 / len(recipients)
+    if found > expected:
+        raise RuntimeError(f"{found:,} receipts of members are stored, of {expected:,}")
+    return {
+        name: (used - before[name]) * 1000 / len(recipients)
+        for name, used in after.items()
+        if name not in _APART
+    }
 
 
-class _Counted:
-    """Receipts of members that are stored; each part of them is read once."""
-
-    def __init__(self, database: asyncpg.Connection) -> None:
-        self._database = database
-        self._seen: set[UUID] = set()
-        self._count = 0
-
-    async def count(self) -> int:
-        rows = await self._database.fetch(_PARTS, [*self._seen])
-        for row in rows:
-            self._seen.add(row["part"])
-            self._count += len(ReceiptPart.FromString(row["receipts"]).members)
-        return self._count
+async def _receipts(database: asyncpg.Connection, since: UUID) -> int:
+    """Receipts of members that are stored since then."""
+    parts = await database.fetch(_PARTS, since)
+    return sum(len(ReceiptPart.FromString(part["receipts"]).members) for part in parts)
 
 
-def _used(mesh: RunningMesh) -> float:
-    return sum(
-        seconds
-        for name, seconds in mesh.cpu_seconds().items()
-        if name.startswith("node-") or name == "Postgres"
-    )
-
-
-async def _delivered(database: asyncpg.Connection, messages: int) -> None:
-    """Return once so many messages are DELIVERED."""
-    await _stored(database, "message WHERE status >= 40 AND status < 60", messages)
-
-
-async def _stored(database: asyncpg.Connection, what: str, count: int) -> None:
-    """Return once a table has so many rows. Raises `TimeoutError`."""
+async def _reached(database: asyncpg.Connection, least: int, query: str, *arguments: object) -> None:
+    """Return once a query's number is that high. Raises `TimeoutError`."""
     async with asyncio.timeout(_SETTLED_SECONDS):
-        while await database.fetchval(f"SELECT count(*) FROM {what}") < count:  # noqa: ASYNC110 - constants
+        while await database.fetchval(query, *arguments) < least:  # noqa: ASYNC110 - in another process
             await asyncio.sleep(0.25)
 
 

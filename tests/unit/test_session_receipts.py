@@ -10,6 +10,7 @@ from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.content import Identity, network_id_of
 from mesh_session_node.drivers.interface.outcomes import MemberReceipts, Receipt
 from mesh_session_node.journal import Event, ReceiptPart, StatusChange
+from mesh_session_node.outbound import confirmations
 from mesh_session_node.outbound.receipts import LateReceipts, ReceiptAcks
 from sessionmesh.internal.v1 import receipt_record_pb2
 from sessionmesh.v1 import event_pb2
@@ -113,6 +114,20 @@ async def test_what_many_members_confirm_is_one_row_and_few_events(account: OneA
     [(status, stored, times)] = parts(account)
     assert (status, stored, times[-1]) == (pb.MESSAGE_STATUS_DELIVERED, members, 501)
     assert account.statuses(out) == [pb.MESSAGE_STATUS_SENT, pb.MESSAGE_STATUS_DELIVERED]
+
+
+async def test_members_are_told_beyond_those_whose_pieces_are_kept(
+    account: OneAccount, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmations, "MAX_SHOWN", 2)
+    await account.connected()
+    out = await account.send()
+    account.driver.link.ack(out.network_id)
+    account.driver.link.receipts(["user:1", "user:2"], out.network_id)
+    await told(account, clock)
+    account.driver.link.receipts(["user:2", "user:1", "user:3"], out.network_id, Receipt.READ)
+    [_, event] = await told(account, clock)
+    assert [one.member.address for one in event.members] == ["user:2", "user:1", "user:3"]
 
 
 async def test_of_each_member_the_highest_status_counts(account: OneAccount, clock: Clock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
 from mesh_core.ids import new_uuid
 from mesh_session_node.context.context import SessionContext
@@ -43,13 +42,17 @@ class Confirmations:
             context.host.journal.post(context.ref, *news)
             people.stored()
 
-    def _show(self, member: str, identity: Identity | None = None) -> None:
+    def _show(self, member: str, identity: Identity) -> None:
         who = self._context.people.find(member)
-        if identity is not None and not who.display_name:  # it may be one of more members than are remembered
+        if not who.display_name:  # it may be one of more members than are remembered
             who = person_of(member, identity)
+        self._remembered().show(member, who)
+
+    def _remembered(self) -> ShownMembers:
+        """How members are shown; of too many nothing is remembered."""
         if self._shown is None or len(self._shown) >= MAX_SHOWN:
             self._shown = ShownMembers()
-        self._shown.show(member, who)
+        return self._shown
 
     def store(self, out: Outgoing, held: Mapping[int, Mapping[str, int]]) -> None:
         """Store and tell, by status and member, since when each has a message."""
@@ -72,11 +75,11 @@ class Confirmations:
     def _events_of(
         self, out: Outgoing, status: pb.MessageStatus.ValueType, members: Mapping[str, int]
     ) -> Iterator[Event]:
-        shown = self._shown
-        for member in members if shown is None else shown.unknown([*members]):
-            self._show(member)
-        shown, pairs = self._shown, iter(members.items())
-        while shown is not None and (some := dict(islice(pairs, MAX_MEMBERS))):
-            only = self._context.people.find(next(iter(some))) if len(some) == 1 else None
-            pieces = shown.serialised(some)
-            yield status_event(self._context, out, status, max(some.values()), member=only, members=pieces)
+        shown, people = self._remembered(), self._context.people
+        for member in shown.unknown(members):
+            shown.show(member, people.find(member))
+        names, times = [*members], [*members.values()]
+        for start, pieces in zip(range(0, len(names), MAX_MEMBERS), shown.serialised(members), strict=True):
+            end = start + MAX_MEMBERS
+            only = people.find(names[start]) if len(names[start:end]) == 1 else None
+            yield status_event(self._context, out, status, max(times[start:end]), member=only, members=pieces)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from mesh_session_node.context.events import timestamp
 from sessionmesh.v1 import event_pb2
@@ -11,7 +12,7 @@ from sessionmesh.v1.common_pb2 import Person
 MAX_MEMBERS = 256
 """Members whom one event names."""
 MAX_SHOWN = 200_000
-"""Members of all groups of a process whose pieces are kept, about 200 bytes each."""
+"""Members of all groups of an account whose pieces are kept, about 200 bytes each."""
 
 
 class ShownMembers:
@@ -29,20 +30,23 @@ class ShownMembers:
         """Events show this person at the address from now on."""
         self._pieces[address] = event_pb2.MemberStatus(member=person).SerializeToString()
 
-    def unknown(self, members: Sequence[str]) -> list[str]:
+    def unknown(self, members: Iterable[str]) -> list[str]:
         """Those of whom nothing was said yet."""
         pieces = self._pieces
         return [member for member in members if member not in pieces]
 
-    def serialised(self, members: Mapping[str, int]) -> bytes:
-        """`MessageStatusEvent.members`: these, each since its time in microseconds since the epoch."""
+    def serialised(self, members: Mapping[str, int]) -> Iterator[bytes]:
+        """`MessageStatusEvent.members` of events of `MAX_MEMBERS` each: these, each since its time in
+        microseconds since the epoch.
+        """
         pieces, times = self._pieces, {at: _time(at) for at in {*members.values()}}
         whole: list[bytes] = []
         for member, at in members.items():
             piece, time = pieces[member], times[at]
             size = len(piece) + len(time)
             whole += (_HEADS[size] if size < len(_HEADS) else _head(size), piece, time)
-        return b"".join(whole)
+        for start in range(0, len(whole), 3 * MAX_MEMBERS):
+            yield b"".join(whole[start : start + 3 * MAX_MEMBERS])
 
 
 def status_with(members: bytes) -> bytes:
@@ -50,6 +54,7 @@ def status_with(members: bytes) -> bytes:
     return _STATUS + _varint(len(members)) + members
 
 
+@lru_cache(1_024)  # many have a message at the same time
 def _time(micros: int) -> bytes:
     return event_pb2.MemberStatus(status_time=timestamp(micros)).SerializeToString()
 

@@ -5,6 +5,7 @@ time: what comes of one message is gathered for a moment, and stored and told at
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -112,7 +113,7 @@ class Gathering:
         self._most = most
         self._count = 0
         self._of: dict[Confirmed, dict[str, Heard]] = {}
-        self._heard: dict[Heard, Confirmed] = {}  # what something came of last is last
+        self._heard: OrderedDict[Heard, Confirmed] = OrderedDict()  # what something came of last is last
         self._held: dict[Heard, Confirmed] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -145,8 +146,7 @@ class Gathering:
                 self._held[heard] = account
             if self._timer is None:
                 self._timer = self._loop.call_later(HOLD_SECONDS, self._look)
-        del self._heard[heard]
-        self._heard[heard] = account
+        self._heard.move_to_end(heard)
         self._count += heard.count - before
         if self._count > self._most:
             self._trim()
@@ -194,16 +194,19 @@ class Gathering:
         return sum(map(len, held.values()))
 
     def _trim(self) -> None:
-        for heard in [*self._heard]:
+        forgotten: list[Heard] = []
+        for heard, account in self._heard.items():
             if self._count <= self._most:
-                return
+                break
             if heard not in self._held:
-                account = self._heard.pop(heard)
+                forgotten.append(heard)
                 self._count -= heard.count
                 messages = self._of[account]
                 del messages[heard.out.network_id]
                 if not messages:
                     del self._of[account]
+        for heard in forgotten:
+            del self._heard[heard]
 
 
 MAX_TOLD = 200_000

@@ -8,6 +8,7 @@ CREATE TABLE message_receipt_part (
   PRIMARY KEY (message, part)
 );
 ALTER TABLE message_receipt_part ALTER COLUMN receipts SET STORAGE EXTERNAL;
+ALTER TABLE event ALTER COLUMN body SET STORAGE EXTERNAL;       -- compressing those that name many members took more than all else of them
 
 CREATE TYPE journal_receipt_part AS (acc int, message uuid, part uuid, receipts bytea);
 
