@@ -27,7 +27,7 @@ counters end in `_total`. A histogram `x` is three series, `x_bucket` by `le`, `
 
 No label is of a tenant, an account or anything else that a caller can choose: of each it is written here what
 it can be. A value beyond that is counted as `other`, so that there are never more series than this page
-allows.
+allows. What each tenant uses is told by TenantService.GetTenantUsage ([api.md](api.md#what-a-tenant-uses)).
 
 Counters whose labels are all listed are there from the start, with 0. Gauges are there once something has set
 them: a part does not show what it does not do.

@@ -99,6 +99,7 @@ OF_NO_DATA = {
     "worker-beats",
     "simulated network timers",
     "the network's program",
+    "usage",  # numbers
     "database watch",  # what Postgres says of itself
     "media-workers",
     "current-store",

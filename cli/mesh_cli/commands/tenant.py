@@ -16,6 +16,14 @@ TenantOption = Annotated[
     str, typer.Option("--tenant", help="The tenant's id or external id. Default: the tenant of your key.")
 ]
 JOB_COLUMNS = ("id", "kind", "state", "done", "failed", "create_time")
+USAGE_COLUMNS = (
+    "day",
+    "messages_sent",
+    "messages_received",
+    "media_uploaded_bytes",
+    "media_downloaded_bytes",
+    "webhook_attempts",
+)
 COLUMNS = ("id", "external_id", "display_name", "state", "create_time")
 
 
@@ -71,6 +79,27 @@ def delete(
     answer = call(context, work)
     if answer.HasField("job"):
         show([answer.job], JOB_COLUMNS, as_json=as_json)
+
+
+@app.command()
+def usage(
+    context: typer.Context,
+    tenant: Annotated[
+        str, typer.Argument(help="The tenant: its id or external id. Default: the tenant of your key.")
+    ] = "",
+    days: Annotated[int, typer.Option(min=1, max=366, help="So many days, in UTC, to today.")] = 30,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a tenant used on each day: messages, bytes of media, webhooks."""
+    request = tenant_pb2.GetTenantUsageRequest()
+    request.end_time.GetCurrentTime()
+    request.start_time.FromSeconds(request.end_time.seconds - (days - 1) * 86_400)
+
+    async def work(client: Client) -> list[tenant_pb2.TenantDayUsage]:
+        request.tenant_id = await tenant_id(client, tenant)
+        return [*(await client.tenants.GetTenantUsage(request)).days]
+
+    show(call(context, work), USAGE_COLUMNS, as_json=as_json)
 
 
 @app.command()

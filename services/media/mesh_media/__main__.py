@@ -20,6 +20,7 @@ from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
+from mesh_core.usage import UsageWriter
 from mesh_media.api.fetches import FetchRequests
 from mesh_media.api.link_server import LinkServer
 from mesh_media.api.links import DownloadUrls, LinkSigner
@@ -45,7 +46,7 @@ from mesh_media.settings import MediaServiceSettings, MediaSettings
 from mesh_media.stores.named_stores import open_stores
 from sessionmesh.v1 import media_pb2_grpc
 
-OLDEST_SCHEMA = 20
+OLDEST_SCHEMA = 23
 """The oldest schema that this service works with."""
 
 
@@ -82,6 +83,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
     audit = AuditLog(database.pool)
+    used = UsageWriter(database.pool)
     server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
     web = Web(
         max_bytes=limits.max_bytes,
@@ -104,6 +106,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         ingest.start()
         supervisor.start("audit log", audit.run())
         supervisor.start("database watch", watch(database.pool))
+        supervisor.start("usage", used.run())
         supervisor.start("sweeper", sweeper.run())
         supervisor.start("pruning", pruning.run())
         supervisor.start("current-store", storage.keep_reading())
@@ -119,6 +122,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         await server.drain()
         await server.stop()
         await audit.close()
+        await used.write()
         await link_server.stop()
         await entry.close()
     await etcd.close()

@@ -46,7 +46,7 @@ from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
 from sessionmesh.v1 import account_pb2_grpc, audit_pb2_grpc, job_pb2, job_pb2_grpc, tenant_pb2_grpc
 
-OLDEST_SCHEMA = 20
+OLDEST_SCHEMA = 23
 
 
 async def main(settings: RouterSettings, stop: Stop) -> None:

@@ -33,6 +33,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
+from mesh_core.usage import UsageWriter
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.channels.channel_service import ChannelService
 from mesh_session_node.calls.chats.chat_service import ChatService
@@ -81,7 +82,7 @@ from sessionmesh.v1 import (
 
 logger = structlog.get_logger(__name__)
 
-OLDEST_SCHEMA = 21
+OLDEST_SCHEMA = 23
 
 
 async def main(settings: SessionNodeSettings, stop: Stop) -> None:
@@ -112,8 +113,10 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
         authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
         audit = AuditLog(database.pool)
+        usage = UsageWriter(database.pool)
         supervisor.start("audit log", audit.run())
         supervisor.start("database watch", watch(database.pool))
+        supervisor.start("usage", usage.run())
         server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
         server.bind()
         ownership = Ownership(
@@ -183,6 +186,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         await node.stop()
         await server.stop()
         await audit.close()
+        await usage.write()
         await entry.close()
         await kept.close()
         peer_pool.close()

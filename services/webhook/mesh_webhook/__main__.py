@@ -22,6 +22,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
+from mesh_core.usage import UsageWriter
 from mesh_webhook.api.event_service import EventService
 from mesh_webhook.api.webhook_service import WebhookService
 from mesh_webhook.deliveries import backlog, maintenance
@@ -43,7 +44,7 @@ from mesh_webhook.subscriptions.consumers import Consumers
 from mesh_webhook.subscriptions.subscription_store import SubscriptionStore
 from sessionmesh.v1 import event_pb2_grpc, webhook_pb2_grpc
 
-OLDEST_SCHEMA = 20
+OLDEST_SCHEMA = 23
 """The oldest schema that this service works with."""
 
 
@@ -60,6 +61,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     entry = Entry.of(settings.server, settings.auth, settings.redis, settings.limits)
     authenticator = KeyAuthenticator(api_key_lookup(database), settings.auth)
     audit = AuditLog(database.pool)
+    usage = UsageWriter(database.pool)
     server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)
     pager = Pager(await page_token_key(database))
     secrets = EndpointSecrets(Sealer(PostgresDataKeys(database), settings.secrets))
@@ -113,6 +115,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
         supervisor.start("audit log", audit.run())
         supervisor.start("database watch", watch(database.pool))
+        supervisor.start("usage", usage.run())
         supervisor.start("backlog", backlog.measure(database.pool))
         await server.start()
         service = ServiceInfo(
@@ -129,6 +132,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         await consumers.drain()
         await server.stop()
         await audit.close()
+        await usage.write()
         await entry.close()
     await etcd.close()
     await database.close()

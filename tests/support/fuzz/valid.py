@@ -636,6 +636,9 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "TenantService.ErasePersonData": live(address="phone:+4915100009999"),
     "TenantService.ExportPersonData": live(address="phone:+4915100009999"),
     "TenantService.GetTenant": live("tenant_id"),
+    "TenantService.GetTenantUsage": live(
+        "tenant_id", start_time={"seconds": 1_790_000_000}, end_time={"seconds": 1_800_000_000}
+    ),
     "TenantService.ListApiKeys": live(page_size=10),
     "TenantService.ListTenants": live(page_size=10),
     "WebhookService.CreateEndpoint": lambda world: {

@@ -11,6 +11,7 @@ from mesh_core import ids
 from mesh_core.errors import DataLoss
 from mesh_core.ids import Prefix
 from mesh_core.metrics import counter
+from mesh_core.usage import used_by
 from mesh_media.api.variants import Variant, VariantFile, file_of
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import MediaRow
@@ -50,10 +51,12 @@ class Reader:
         """
         file = file_of(row, variant)
         DOWNLOADS.inc()
+        used = used_by(row.tenant)
         try:
             chunks = self._chunks(row, variant, start, end)
             async for chunk in _checked(chunks, file) if end - start == file.size else chunks:
                 DOWNLOADED_BYTES.inc(len(chunk))
+                used.media_downloaded_bytes += len(chunk)
                 yield chunk
         except DataLoss:
             DAMAGED.inc()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from mesh_core.metrics import counter, counters
+from mesh_core.usage import used_by
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2
 
@@ -60,6 +61,7 @@ def count_file(came_bytes: int, row: MediaRow) -> None:
     labels = kind if kind in ("image", "video", "audio") else "document", _origin_name(row.origin)
     UPLOADS.labels(*labels).inc()
     UPLOADED_BYTES.labels(*labels).inc(came_bytes)
+    used_by(row.tenant).media_uploaded_bytes += came_bytes
     STORED_BYTES.labels(*labels).inc(row.size)
     if row.is_ready and row.size < came_bytes:
         SAVED_BYTES.labels(*labels).inc(came_bytes - row.size)

@@ -17,6 +17,7 @@ from mesh_router.retention.policy import (
     DISCONNECTS,
     ENDED_KEYS,
     PEOPLE,
+    USAGE,
 )
 from mesh_router.retention.purge import PAGES_OF, STEP
 
@@ -27,7 +28,7 @@ DELETED = counters(
     table=(
         *("account_record", "api_key", "audit_event", "credential", "disconnect", "driver_row_count"),
         *("media_fetch", "media_reference", "message_receipt", "message_receipt_part", "network_message"),
-        *("node_journal", "outbox", "person_identity", "session"),
+        *("node_journal", "outbox", "person_identity", "session", "tenant_usage"),
     ),
 )
 
@@ -119,6 +120,7 @@ AGED: Mapping[str, str] = {
         f"least(revoke_time, expire_time) < $1::timestamptz - interval '{ENDED_KEYS.days} days'",
     ),
     "audit_event": _by_ctid("audit_event", f"id < uuid_at($1::timestamptz - interval '{AUDIT.days} days')"),
+    "tenant_usage": _by_ctid("tenant_usage", f"day < $1::timestamptz - interval '{USAGE.days} days'"),
     # A node looks for the answers of its own batches only, and one that is expired never again.
     "node_journal": _by_ctid(
         "node_journal",

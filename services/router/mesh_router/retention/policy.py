@@ -21,6 +21,8 @@ CALLS = timedelta(days=7)
 """How long it is known that somebody called: for as long a network may say again what it said."""
 AUDIT = timedelta(days=365)
 """How long it is known who did what."""
+USAGE = timedelta(days=400)
+"""How long it is known what tenants used."""
 AUDIT_EVENTS = 1_000_000
 """Of each tenant; the oldest beyond them go before their time."""
 

@@ -81,6 +81,7 @@ _OWN = (
     "DELETE FROM media_total WHERE tenant = $1",
     "DELETE FROM media_report WHERE tenant = $1",
     "DELETE FROM media_usage WHERE tenant = $1",
+    "DELETE FROM tenant_usage WHERE tenant = $1",
     "DELETE FROM api_key WHERE tenant = $1",
     "DELETE FROM tenant_key WHERE tenant = $1",
     "DELETE FROM tenant WHERE id = $1",

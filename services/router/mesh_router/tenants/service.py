@@ -16,6 +16,7 @@ from mesh_router.tenants.deletion import TenantDeletions
 from mesh_router.tenants.keys import ApiKeys
 from mesh_router.tenants.persons import READ_SECONDS, PersonErasures, PersonExports
 from mesh_router.tenants.tenants import Tenants
+from mesh_router.tenants.usage import TenantUsage
 from sessionmesh.v1 import tenant_pb2, tenant_pb2_grpc
 
 
@@ -34,6 +35,7 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
         self._keys = ApiKeys(database, pager)
         self._erasures = erasures
         self._exports = PersonExports(database)
+        self._usage = TenantUsage(database)
 
     async def CreateTenant(
         self, request: tenant_pb2.CreateTenantRequest, context: Any
@@ -59,6 +61,11 @@ class TenantService(tenant_pb2_grpc.TenantServiceServicer):
         self, request: tenant_pb2.DeleteTenantRequest, context: Any
     ) -> tenant_pb2.DeleteTenantResponse:
         return await self._tenants.delete(request)
+
+    async def GetTenantUsage(
+        self, request: tenant_pb2.GetTenantUsageRequest, context: Any
+    ) -> tenant_pb2.GetTenantUsageResponse:
+        return await self._usage.get(request)
 
     @taken_within(READ_SECONDS)
     async def ExportPersonData(

@@ -12,6 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import FailedPrecondition, GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
+from mesh_core.usage import used_by
 from mesh_core.validation import to_timestamp
 from mesh_session_node.context.account_settings import NO_SETTINGS, AccountSettings
 from mesh_session_node.context.driver_rows import DriverRows
@@ -146,6 +147,7 @@ class SessionContext:
         "rows",
         "say",
         "settings",
+        "used",
         "watches",
     )
 
@@ -166,6 +168,7 @@ class SessionContext:
         self.driver_state = driver_state
         self.events = events
         self.counters = counters
+        self.used = used_by(ref.tenant)
         self.settings = settings
         self.people = People()
         self.watches: Watches | None = None  # most accounts watch nobody

@@ -282,6 +282,7 @@ class Receiver:
         self._auto_read.stored(session, came)
         if not came.from_account and not came.history:
             session.counters.came(came.time)
+            session.used.messages_received += 1
         session.risk.came(came, session.people)
         if came.blob is not None:
             self._media.add(session, uuid, came.blob)

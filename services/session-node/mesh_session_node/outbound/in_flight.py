@@ -189,6 +189,7 @@ class MessagesInFlight:
             context.people.learn(out.chat, recipient)
             out.event_base = None  # which lacks what was just learnt
         context.counters.sent += 1
+        context.used.messages_sent += 1
         context.risk.sent(out.chat, time.time())
         count_status(out, pb.MESSAGE_STATUS_SENT)
         metrics.ACK_DURATION.observe(time.time() - out.handed, out.traceparent)

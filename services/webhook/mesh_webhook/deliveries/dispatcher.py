@@ -19,6 +19,7 @@ from mesh_core.database import UNAVAILABLE
 from mesh_core.metrics import counters, gauge, histogram
 from mesh_core.signal import Signal
 from mesh_core.telemetry import tracing
+from mesh_core.usage import used_by
 from mesh_core.validation import to_timestamp
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion
@@ -221,6 +222,7 @@ class Dispatcher:
                 span.traceparent,
                 delivery.marks,
             )
+            used_by(delivery.tenant).webhook_attempts += 1
             result = await self._sender.send(request)
             if result.status is not None:
                 span.set("http.response.status_code", result.status)
