@@ -13,6 +13,7 @@ LANES ?= 3
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -q -n $(LANES) --max-worker-restart=0
 LONG_FAULTS := MESH_FAULT_SEEDS=$${MESH_FAULT_SEEDS:-20} MESH_FAULT_OUTAGE_SECONDS=$${MESH_FAULT_OUTAGE_SECONDS:-60} \
 	MESH_FAULT_CLOCK_STEP_SECONDS=$${MESH_FAULT_CLOCK_STEP_SECONDS:-3600}
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 # Only a mesh with that driver has to wait for Go.
 WHATSAPP_WEB := $(if $(findstring whatsapp_web,$(ARGS)),whatsapp-web)
 # Folders too: a deleted .proto changes only its folder.
@@ -52,6 +53,7 @@ lint: install ## Check format, style, types, layers and protos; quiet when all i
 	@$(BIN)/lint-imports --no-logo >.venv/imports.log 2>&1 || { cat .venv/imports.log; exit 1; }
 	@$(BIN)/python -m tests.layers >.venv/layers.log || { cat .venv/layers.log; exit 1; }
 	@deploy/tools/lint-protos
+	@$(BIN)/hadolint deploy/docker/Dockerfile
 
 bench: install ## Run a benchmark: NAME=..., ARGS="--quick --json FILE"
 	@$(BIN)/python -m bench $(NAME) $(ARGS)
@@ -69,8 +71,9 @@ tools: ## Build the programs that tests and lint use into a cache outside the ch
 	@deploy/tools/build $(NAME)
 
 lock: $(BIN)/.dependencies ## Resolve the dependencies of pyproject.toml anew into requirements.lock; ARGS="--upgrade"
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--group dev --output-file requirements.lock $(ARGS) pyproject.toml
+	@$(LOCK) --group dev --extra servers --output-file requirements.lock $(ARGS) pyproject.toml
+	@# What production gets is a part of that, at the same versions.
+	@$(LOCK) --constraint requirements.lock --output-file deploy/docker/requirements.lock pyproject.toml
 
 clean: ## Remove everything that was built here, and the development data
 	@cd clients/typescript && rm -rf node_modules src/gen dist LICENSE *.tgz

@@ -25,6 +25,7 @@ from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
 from mesh_cli.commands.media.app import app as media_app
 from mesh_cli.commands.pair import pair
+from mesh_cli.commands.secrets import make_secrets
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
 from mesh_cli.commands.trace import trace
@@ -72,6 +73,7 @@ app.command(rich_help_panel=OPERATE)(audit)
 
 DEPLOY = "Deploy"
 app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)
+app.command(name="secrets", rich_help_panel=DEPLOY)(make_secrets)
 app.command(rich_help_panel=DEPLOY)(parts.router)
 for command in parts.COMMANDS:
     app.command(name=command.name, help=command.help, rich_help_panel=DEPLOY)(command.run)

@@ -186,3 +186,7 @@ class Unimplemented(MeshError):
 
 class StartupError(Exception):
     """The process cannot start for a reason outside it, such as a taken port: one line, exit 69."""
+
+
+class Misconfigured(StartupError):
+    """The process cannot start until an operator has changed something: one line that says what, exit 78."""

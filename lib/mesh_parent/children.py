@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-EXIT_BAD_SETTINGS, EXIT_UNAVAILABLE = 64, 69
+EXIT_BAD_SETTINGS, EXIT_UNAVAILABLE, EXIT_MISCONFIGURED = 64, 69, 78
+FINAL = frozenset({EXIT_BAD_SETTINGS, EXIT_MISCONFIGURED})
+"""Codes of a child that will not do better when it is started again."""
 """What a service ends with when its settings are wrong, and when it cannot start."""
 
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.1, 15.0

@@ -13,7 +13,8 @@ All die with their parent.
 SIGTERM, SIGINT and SIGHUP are passed on. The first signal drains the workers, the second stops them, and
 those that are still there 5 seconds later are killed. The parent ends when all have ended. Its exit code is 0
 when all of them drained, else that of the first that did not (128 + signal when a signal ended it). A worker
-that finds its settings bad (64), or that cannot start when it is first started (69), ends all of them.
+that finds its settings bad (64), or something to be changed (78), or that cannot start when it is first
+started (69), ends all of them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mesh_parent.beats import Beats
 from mesh_parent.children import (
     EXIT_BAD_SETTINGS,
     EXIT_UNAVAILABLE,
+    FINAL,
     Children,
     RestartBackoff,
     boottime,
@@ -183,7 +185,7 @@ class Workers:
         facts = {"worker": worker.number, "pid": worker.pid, **ending_facts(code)}
         worker.ended()
         cannot_start = code == EXIT_UNAVAILABLE and worker.starts == 1
-        if code == EXIT_BAD_SETTINGS or cannot_start or self._signals:
+        if code in FINAL or cannot_start or self._signals:
             self._code = self._code or shell_code(code)
             if not self._signals:
                 self._end(signal.SIGTERM)

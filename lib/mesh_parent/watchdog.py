@@ -9,7 +9,7 @@ dies with its parent.
 
 SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 are passed on. The watchdog ends, with the child's exit code (128
 + signal when a signal ended it), once the child ended after SIGTERM or SIGINT, or by a signal that was passed
-on, or with exit code 64, bad settings. `--silence` is for tests.
+on, or with exit code 64 (bad settings) or 78 (something must be changed first). `--silence` is for tests.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 
 from mesh_parent.children import (
     EXIT_BAD_SETTINGS,
+    FINAL,
     Children,
     RestartBackoff,
     boottime,
@@ -95,7 +96,7 @@ class Watchdog:
             code, reason = self._watch(pid, page)
             others = _reaped(pid, code, reason, page)
             page.close()
-            if self._asked_to_end or code == EXIT_BAD_SETTINGS or -code in self._passed_on:
+            if self._asked_to_end or code in FINAL or -code in self._passed_on:
                 return shell_code(code)
             seconds = max(backoff.ended(), OTHERS_FIRST_SECONDS if others else 0.0)
             log.info("restarting the child", seconds=seconds)

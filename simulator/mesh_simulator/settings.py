@@ -9,6 +9,7 @@ from mesh_core.settings import (
     ClusterSettings,
     EtcdSettings,
     InvalidSetting,
+    NetworkSettings,
     Positive,
     Seconds,
     ServerSettings,
@@ -58,3 +59,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterSettings
     auth: AuthSettings
     telemetry: TelemetrySettings
+    network: NetworkSettings = NetworkSettings()

@@ -23,6 +23,7 @@ from mesh_core.settings import (
     EtcdSettings,
     LimitsSettings,
     LinksSettings,
+    NetworkSettings,
     NodeSettings,
     ObjectsSettings,
     RedisSettings,
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "limits": LimitsSettings,
     "objects": ObjectsSettings,
     "links": LinksSettings,
+    "network": NetworkSettings,
     "cluster": ClusterSettings,
     "node": NodeSettings,
     "auth": AuthSettings,
@@ -63,6 +65,7 @@ class Everything(msgspec.Struct, frozen=True, kw_only=True):
     limits: LimitsSettings
     objects: ObjectsSettings
     links: LinksSettings
+    network: NetworkSettings
     cluster: ClusterSettings
     node: NodeSettings
     auth: AuthSettings

@@ -9,7 +9,7 @@ import secrets
 import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mesh_cli.embedded.errors import StateInUse
 from mesh_cli.embedded.lock import FileLock
@@ -31,6 +31,15 @@ class Secrets:
     admin_key: str
     mesh_key: str
     master_key: str
+
+    @classmethod
+    def new(cls) -> Self:
+        """Ones that nobody else has."""
+        return cls(
+            admin_key=f"smadmin_{secrets.token_urlsafe(32)}",
+            mesh_key=f"smmesh_{secrets.token_urlsafe(32)}",
+            master_key=base64.b64encode(secrets.token_bytes(32)).decode(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +116,7 @@ class StateDirectory:
                 "without it: put it back, or start on another directory",
                 "BACKEND_UNAVAILABLE",
             )
-        made = Secrets(
-            admin_key=f"smadmin_{secrets.token_urlsafe(32)}",
-            mesh_key=f"smmesh_{secrets.token_urlsafe(32)}",
-            master_key=base64.b64encode(secrets.token_bytes(32)).decode(),
-        )
+        made = Secrets.new()
         _write_private(place, asdict(made))
         return made
 

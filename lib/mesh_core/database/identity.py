@@ -7,13 +7,13 @@ that was restored on another server must be adopted before anything uses it.
 from __future__ import annotations
 
 from mesh_core.database.pool import Database
-from mesh_core.errors import StartupError
+from mesh_core.errors import Misconfigured
 
 EPOCH_LEAP = 1_000_000
 """What adopting adds to every shard's epoch: more than have been given since any backup worth restoring."""
 
 
-class ForeignDatabase(StartupError):
+class ForeignDatabase(Misconfigured):
     """The database was restored from another server, and has not been adopted on this one."""
 
 

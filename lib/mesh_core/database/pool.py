@@ -14,7 +14,7 @@ from mesh_core.database.bounded_pool import BoundedPool
 from mesh_core.database.callers import Callers
 from mesh_core.database.unavailable import DATABASE_ERRORS
 from mesh_core.database.watch import show_pool
-from mesh_core.errors import StartupError
+from mesh_core.errors import Misconfigured, StartupError
 
 if TYPE_CHECKING:
     from mesh_core.settings import DatabaseSettings
@@ -26,7 +26,7 @@ OLDEST_POSTGRES = 17
 """The first release with `transaction_timeout`, which ends a client that froze inside a statement."""
 
 
-class UnsupportedServer(StartupError):
+class UnsupportedServer(Misconfigured):
     """The server is older than `OLDEST_POSTGRES`."""
 
 

@@ -17,9 +17,10 @@ where it is, and the process is gone within two seconds even if that takes longe
 | exit code | |
 |---|---|
 | 0 | drained and stopped |
-| 64 | bad settings |
+| 64 | bad settings, or ones that would leave the process open to others (`exposure`) |
 | 69 | could not start: a taken port, a backing server that does not answer |
 | 70 | a defect: `main` or a background task failed |
+| 78 | an operator has to change something first: too few open files, another version's schema or server |
 | 128 + signal | stopped by the second signal |
 """
 
@@ -37,19 +38,26 @@ from typing import NoReturn, Protocol, TypeVar
 import structlog
 import uvloop
 
-from mesh_core.errors import StartupError
+from mesh_core.errors import Misconfigured, StartupError
 from mesh_core.process import logs
-from mesh_core.settings import TelemetrySettings, load
+from mesh_core.process.exposure import refuse_exposed
+from mesh_core.process.membership import refuse_stranger
+from mesh_core.process.open_files import make_room
+from mesh_core.settings import EXIT_BAD_SETTINGS, BadSettings, ServerSettings, TelemetrySettings, load
 from mesh_core.telemetry import metrics_page, tracing
 
 logger = structlog.get_logger(__name__)
 
 EXIT_UNAVAILABLE = 69
 EXIT_FAILED = 70
+EXIT_MISCONFIGURED = 78
 
 
 class ServiceSettings(Protocol):
-    """Every service's settings have this section."""
+    """Every service's settings have these sections."""
+
+    @property
+    def server(self) -> ServerSettings: ...
 
     @property
     def telemetry(self) -> TelemetrySettings: ...
@@ -93,11 +101,30 @@ def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[Non
     gc.set_threshold(*_GC_THRESHOLD)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     loaded: S = load(settings)
+    _refuse(loaded)
     logs.configure(service, loaded.telemetry)
     tracing.configure(service, loaded.telemetry)
     metrics_page.describe_process(service, service_version())
     code = uvloop.run(_serve(main, loaded))
     tracing.shutdown()
+    sys.exit(code)
+
+
+def _refuse(settings: ServiceSettings) -> None:
+    """Exit, with the reason as the last line, where these settings would harm or this machine will not do."""
+    try:
+        refuse_stranger(settings)
+        refuse_exposed(settings)
+        node = getattr(settings, "node", None)
+        make_room(node.capacity if node else 0)
+    except BadSettings as error:
+        _end(str(error), EXIT_BAD_SETTINGS)
+    except Misconfigured as error:
+        _end(str(error), EXIT_MISCONFIGURED)
+
+
+def _end(reason: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{reason}\n")
     sys.exit(code)
 
 
@@ -125,7 +152,7 @@ async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int
         return killed or EXIT_FAILED
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_UNAVAILABLE
+        return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_UNAVAILABLE
     except Exception:  # whatever it is, the process says so and ends
         logger.exception("the service failed")
         return EXIT_FAILED

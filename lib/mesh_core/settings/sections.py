@@ -59,6 +59,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
             _check_readable(key, getattr(self, key))
 
 
+class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator says of the network that the process is on."""
+
+    private: bool = False
+    """Nobody else can listen or connect there: plain text and servers without passwords will do."""
+
+
 class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Postgres."""
 

@@ -14,6 +14,7 @@ from mesh_core.settings import (
     EtcdSettings,
     LimitsSettings,
     LinksSettings,
+    NetworkSettings,
     ObjectsSettings,
     Positive,
     RedisSettings,
@@ -55,3 +56,4 @@ class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     links: LinksSettings = LinksSettings()
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()
+    network: NetworkSettings = NetworkSettings()

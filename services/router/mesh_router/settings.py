@@ -14,6 +14,7 @@ from mesh_core.settings import (
     EtcdSettings,
     InvalidSetting,
     LimitsSettings,
+    NetworkSettings,
     RedisSettings,
     ServerSettings,
     TelemetrySettings,
@@ -54,3 +55,4 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     sendceiling: SendCeilingSettings = SendCeilingSettings()
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()
+    network: NetworkSettings = NetworkSettings()

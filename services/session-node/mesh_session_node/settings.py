@@ -10,6 +10,7 @@ from mesh_core.settings import (
     DatabaseSettings,
     EtcdSettings,
     LimitsSettings,
+    NetworkSettings,
     NodeSettings,
     RedisSettings,
     SecretsSettings,
@@ -44,3 +45,4 @@ class SessionNodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry: TelemetrySettings
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()
+    network: NetworkSettings = NetworkSettings()

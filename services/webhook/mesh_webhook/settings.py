@@ -10,6 +10,7 @@ from mesh_core.settings import (
     DatabaseSettings,
     EtcdSettings,
     LimitsSettings,
+    NetworkSettings,
     RedisSettings,
     SecretsSettings,
     ServerSettings,
@@ -31,3 +32,4 @@ class WebhookServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     webhook: WebhookSettings
     redis: RedisSettings = RedisSettings()
     limits: LimitsSettings = LimitsSettings()
+    network: NetworkSettings = NetworkSettings()

@@ -211,6 +211,7 @@ class FaultMesh:
             "MESH_AUTH_MESH_KEY": f"smmesh_{secrets.token_urlsafe(32)}",
             "MESH_SECRETS_MASTER_KEY": base64.b64encode(secrets.token_bytes(32)).decode(),
             "MESH_TELEMETRY_LOG_FORMAT": "json",
+            "MESH_NETWORK_PRIVATE": "true",
             "MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true",
             "MESH_WEBHOOK_ALLOW_HTTP": "true",
             "TMPDIR": str(self.temporary),

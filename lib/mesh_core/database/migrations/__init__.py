@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from mesh_core.errors import StartupError
+from mesh_core.errors import Misconfigured, StartupError
 
 # Alembic and SQLAlchemy are imported where they are used: only `migrate` needs them, and they take as long to
 # import as the rest of a service.
@@ -25,7 +25,7 @@ VERSIONS = Path(__file__).with_name("versions")
 """The folder of the revisions, `NNNN_name.py` and `NNNN_name.sql`."""
 
 
-class SchemaMismatch(StartupError):
+class SchemaMismatch(Misconfigured):
     """The database's schema is not one that this program can work with; the message says what to do."""
 
 

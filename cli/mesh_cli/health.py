@@ -1,0 +1,71 @@
+"""`mesh-health [--wait SECONDS] [ADDRESS]`: whether a part serves, by its gRPC health service.
+
+For the health checks of containers, which run it every few seconds: it imports no command. Without ADDRESS
+it asks the part that has the same settings: where that can be reached, with its TLS. With `--wait` it asks
+until the part serves. Exit 0: it serves; 1: it does not, or does not answer; 64: bad settings. Each answer is
+a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import grpc
+import msgspec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mesh_core.rpc.tls import ChannelTls
+from mesh_core.settings import ServerSettings, load
+
+SECONDS = 4.0
+PAUSE_SECONDS = 0.5
+EXIT_NOT_SERVING = 1
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What it reads."""
+
+    server: ServerSettings
+
+
+def main() -> None:
+    """The console script."""
+    parser = argparse.ArgumentParser(prog="mesh-health", description="Whether a part of the mesh serves.")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="ask until it serves")
+    parser.add_argument("address", nargs="?", help="host:port; else that of MESH_SERVER_ADVERTISE or _LISTEN")
+    options = parser.parse_args()
+    server = load(Settings).server
+    address, tls = options.address or server.advertise or server.listen, ChannelTls.of(server)
+    until = time.monotonic() + options.wait
+    while (code := check(address, tls)) and time.monotonic() < until:
+        time.sleep(PAUSE_SECONDS)
+    sys.exit(code)
+
+
+def check(address: str, tls: ChannelTls | None) -> int:
+    """Ask once, and print the answer; the exit code."""
+    with _open(address, tls) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=SECONDS
+            )
+        except grpc.RpcError as error:
+            print(f"{address} {error.code().name}: {error.details()}")
+            return EXIT_NOT_SERVING
+    print(f"{address} {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+    return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else EXIT_NOT_SERVING
+
+
+def _open(address: str, tls: ChannelTls | None) -> grpc.Channel:
+    options = (("grpc.enable_http_proxy", 0),)
+    if tls is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(
+        address, grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate), options=options
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The files of Compose and Swarm: Compose takes them, all in them fits together, no change goes unnoticed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.changes import changed
+from tests.deploy.compose_file import COMPOSE, STACK, read_compose, rendered
+from tests.deploy.deployment import Deployment
+from tests.deploy.rules import findings
+
+IMAGE = "sessionmesh:0.1.0"
+EXAMPLE = COMPOSE.with_name(".env.example")
+SWARM_MACHINES, SWARM_ACCOUNTS = 9, 7_000
+GIB = 1024**3
+
+deployments = pytest.mark.parametrize("read", ["compose", "swarm"], indirect=True)
+
+
+@pytest.fixture
+def read(request: pytest.FixtureRequest) -> Deployment:
+    """A deployment, by the name of its folder."""
+    if request.param == "compose":
+        return read_compose(COMPOSE, profiles=("trial",), SESSIONMESH_IMAGE=IMAGE)
+    return read_compose(STACK, SESSIONMESH_IMAGE=IMAGE)
+
+
+@deployments
+def test_all_of_it_fits_together(read: Deployment, config: Path) -> None:
+    assert findings(read, config) == []
+    assert len(read.start_order()) == len(read.services)
+
+
+@deployments
+def test_no_change_goes_unnoticed(
+    read: Deployment, config: Path, record_property: Callable[[str, object], None]
+) -> None:
+    noticed = {what: bool(findings(other, config)) for what, other in changed(read)}
+    record_property("deploy_mutations", len(noticed))
+    record_property("deploy_mutations_noticed", sum(noticed.values()))
+    assert len(noticed) > 100
+    assert [what for what, seen in noticed.items() if not seen] == []
+
+
+def test_six_lines_are_all_that_is_to_be_filled_in() -> None:
+    lines = EXAMPLE.read_text().splitlines()
+    assert len(lines) == 6
+    named = {line.partition("=")[0] for line in lines}
+    assert named == set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
+    assert rendered(COMPOSE, "--env-file", EXAMPLE.name)
+
+
+def test_an_image_must_be_named() -> None:
+    with pytest.raises(AssertionError, match="SESSIONMESH_IMAGE"):
+        rendered(COMPOSE)
+
+
+@pytest.mark.parametrize("away", [0, 1])
+def test_the_stack_holds_all_accounts_on_its_machines(away: int) -> None:
+    """Also with one session-node's machine away."""
+    stack = read_compose(STACK, SESSIONMESH_IMAGE=IMAGE)
+    node = stack.services["session-node"]
+    assert (node.replicas - away) * int(node.environment["MESH_NODE_CAPACITY"]) >= SWARM_ACCOUNTS
+    on_nodes = [stack.services[name] for name in ("router", "session-node", "media", "webhook")]
+    assert sum(service.memory_bytes for service in on_nodes) < 32 * GIB
