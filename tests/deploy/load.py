@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from mesh_client import Client, MeshCallError
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 1.2
+"""An account may send 60 messages a minute; what is beyond waits."""
 
 
 @dataclass(slots=True)

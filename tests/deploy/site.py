@@ -11,18 +11,22 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.deploy.deployment import Mount, Service
+from tests.support.tools import tools_folder
 
 MESH_USER = 10001
 """As in the image."""
 IMAGE_FOLDERS = ("/var/spool/sessionmesh", "/var/lib/sessionmesh")
 """Its own folders, whose owner a new volume takes over."""
-HIDDEN = ("/run", "/opt", "/var/lib", "/var/spool")
+HIDDEN = ("/run", "/opt", "/var/lib", "/var/spool", str(Path.home()))
 """Folders of this machine that the services see nothing of."""
+SEEN = (Path(sys.base_prefix), Path(sys.prefix), tools_folder())
+"""Of these, what their programs are made of, which any user may then reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,10 @@ class Place:
 class Site:
     """The network of a deployment, under a bridge of this machine."""
 
-    def __init__(self, folder: Path, bin_folder: Path, prefixes: Mapping[str, Path]) -> None:
-        """`bin_folder` has other people's programs; `prefixes` are folders that stand in /opt, by name."""
+    def __init__(self, folder: Path, programs: Path, prefixes: Mapping[str, Path]) -> None:
+        """`programs` is a folder of other people's; `prefixes` are folders that stand in /opt, by name."""
         self._folder = folder
-        self._bin = bin_folder
-        self._prefixes = dict(prefixes)
+        self._prefixes = {**prefixes, "programs": programs}
         self._tag = secrets.token_hex(2)
         self._net = f"10.{150 + secrets.randbelow(50)}.{secrets.randbelow(250)}"
         self._bridge = f"meshd{self._tag}"
@@ -106,6 +109,7 @@ class Site:
     def _script(self, service: Service, words: list[str]) -> str:
         mounts = [(self._source(service, mount), mount.target, mount.read_only) for mount in service.mounts]
         mounts += [(prefix, f"/opt/{name}", True) for name, prefix in self._prefixes.items()]
+        mounts += [(place, str(place), True) for place in SEEN if place.is_relative_to(Path.home())]
         lines = [f"mount --bind {self._folder}/hosts /etc/hosts"]
         # What is under a folder that is about to be hidden is reached through another name.
         lines += ["mount -t tmpfs tmpfs /mnt"]
@@ -113,7 +117,7 @@ class Site:
             f"mkdir /mnt/{number}; mount --bind {source} /mnt/{number}"
             for number, (source, _, _) in enumerate(mounts)
         ]
-        lines += [f"mount -t tmpfs tmpfs {hidden}" for hidden in HIDDEN]
+        lines += [f"mount -t tmpfs -o mode=755 tmpfs {hidden}" for hidden in HIDDEN]
         for number, (_, target, read_only) in enumerate(mounts):
             lines += [
                 f"mkdir -p {target}; mount --bind {'-o ro' if read_only else ''} /mnt/{number} {target}"
@@ -124,7 +128,7 @@ class Site:
         return "\n".join([*lines, "exec " + " ".join(map(_quoted, self._as_user(service, words)))])
 
     def _as_user(self, service: Service, words: list[str]) -> list[str]:
-        path = f"/opt/sessionmesh/bin:/opt/postgres/bin:{self._bin}:/usr/bin:/bin"
+        path = "/opt/sessionmesh/bin:/opt/programs:/usr/bin:/bin"
         environment = {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8", **service.environment}
         user = MESH_USER if service.is_mesh and not service.user else 0
         dropped = ("--bounding-set=-all", "--inh-caps=-all") if service.is_mesh else ()

@@ -31,7 +31,7 @@ from tests.support.tools import missing_tool, require_tool
 ROOT = Path(__file__).parents[2]
 WATCHERS = ("collector", "jaeger", "prometheus", "alertmanager", "node-exporter", "grafana")
 """Their programs are not on every machine, and no call waits for them."""
-ACCOUNTS = 4
+ACCOUNTS = 10
 INSTALL_SECONDS = 300.0
 
 
@@ -79,9 +79,9 @@ def deployed(folder: Path, prefix: Path) -> Iterator[RunningDeployment]:
         "weed": venv / "weed",
         "valkey-server": VALKEY.path(),
         "valkey-cli": WITHOUT_IMAGE / "valkey-cli",
+        **{name: POSTGRES.path().with_name(name) for name in ("postgres", "initdb", "pg_isready")},
     }
-    prefixes = {"sessionmesh": prefix, "postgres": POSTGRES.path().parents[1]}
-    site = Site(folder, link_programs(folder / "bin", programs), prefixes)
+    site = Site(folder, link_programs(folder / "bin", programs), {"sessionmesh": prefix})
     (folder / "logs").mkdir()
     with running(deployment, site, folder / "logs") as deployed:
         yield deployed

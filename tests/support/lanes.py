@@ -28,6 +28,7 @@ ROW = (
     "tests/faults/test_single_faults.py",
     "tests/faults/test_random_operations.py",
     "tests/faults/",
+    "tests/deploy/",
     "tests/contract/",
     "tests/properties/",
     "tests/unit/",

@@ -54,9 +54,8 @@ COMMANDS = tuple(
     )
     for name, module, what in (
         ("session-node", "mesh_session_node", "a session-node, under its watchdog"),
-        ("media", "mesh_media", "the media service"),
         ("webhook", "mesh_webhook", "the webhook service"),
         ("simulator", "mesh_simulator", "the simulated network"),
     )
 )
-"""All parts but the router, which has options."""
+"""All parts but the router, which has options, and media, which has commands."""

@@ -1,4 +1,4 @@
-"""`mesh media`."""
+"""`mesh media`: the part of the mesh, and commands about what it stores."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mesh_cli.commands.media.policy import category_of, change, change_rules, pr
 from mesh_cli.commands.media.storage import migrate, scan
 from mesh_cli.commands.media.usage import print_accounts, print_usage, read_accounts, read_usage
 from mesh_cli.commands.output import MAX_PAGE, AsJson, show
+from mesh_cli.commands.parts import become
 from mesh_cli.commands.progress import transfer_bar
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
 from mesh_cli.commands.tenant import TenantOption, tenant_id
@@ -21,7 +22,19 @@ from mesh_cli.commands.terminal import say
 from mesh_client import Client
 from sessionmesh.v1 import job_pb2, media_pb2
 
-app = typer.Typer(help="Media: the files that are stored, and how long they are kept.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def media(context: typer.Context) -> None:
+    """Media: the files that are stored, and how long they are kept. Without a command: run the media service.
+
+    Settings of the service: environment variables MESH_..., and the file that MESH_CONFIG names.
+    """
+    if context.invoked_subcommand is None:
+        become("mesh_media")
+
+
 COLUMNS = ("id", "mime_type", "size_bytes", "state", "file_name", "categories", "create_time", "expire_time")
 JOB_COLUMNS = ("id", "state", "dry_run", "done", "total", "done_bytes")
 MediaArgument = Annotated[str, typer.Argument(metavar="MEDIA_ID", help="The file's id, med_...")]
