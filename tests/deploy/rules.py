@@ -117,7 +117,8 @@ def _of_server(deployment: Deployment, service: Service) -> Iterator[str]:
         yield f"its health check asks {sorted(asked)}, where it does not listen"
     if server.backing and (set(service.networks) - deployment.inside or service.published):
         yield "can be reached from outside"
-    for address in servers.urls(service, "--advertise-client-urls"):
+    told = [service.environment["COLLECTOR_TRACES"]] if "COLLECTOR_TRACES" in service.environment else []
+    for address in (*servers.urls(service, "--advertise-client-urls"), *told):
         yield from _reaches(deployment, service, address, Path())
     for option in ("--initial-cluster", "--initial-advertise-peer-urls"):
         for address in servers.urls(service, option):

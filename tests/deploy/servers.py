@@ -61,6 +61,10 @@ def _seaweed_ports(service: Service) -> set[int]:
     return {int(word.partition("=")[2]) for word in service.command if word.startswith("-s3.port=")}
 
 
+def _collector_ports(service: Service) -> set[int]:
+    return {int(service.environment.get("COLLECTOR_LISTEN", ":0").rpartition(":")[2])}
+
+
 def _options(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -108,7 +112,9 @@ SERVERS = {
         backing=True,
         health=("wget",),
     ),
-    "opentelemetry-collector-contrib": Server("", _options("--config"), frozenset(), _fixed(4317)),
+    "opentelemetry-collector-contrib": Server(
+        "", _options("--config"), _options("COLLECTOR_LISTEN COLLECTOR_TRACES"), _collector_ports
+    ),
     "all-in-one": Server("", frozenset(), _options("MEMORY_MAX_TRACES"), _fixed(4317, 16686)),
     "prometheus": Server(
         "",
