@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mesh_client import Client, MeshCallError
+from tests.support.eventually import eventually
 
 PAUSE_SECONDS = 1.2
 """An account may send 60 messages a minute; what is beyond waits."""
@@ -34,6 +35,11 @@ class Load:
                 yield
             finally:
                 stop.set()
+
+    async def until_more(self, count: int) -> None:
+        """Wait until so many more messages were accepted."""
+        enough = len(self.messages) + count
+        await eventually(lambda: len(self.messages) >= enough, 60, f"{count} more messages")
 
     async def _send(self, account: str, stop: asyncio.Event) -> None:
         while not stop.is_set():

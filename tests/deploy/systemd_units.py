@@ -47,7 +47,7 @@ def _service(place: Path, common: Mapping[str, str]) -> Service:
         image="sessionmesh",
         command=command,
         environment={
-            name: value for name, value in (common | own | before).items() if name.startswith("MESH_")
+            name: value for name, value in {**common, **own, **before}.items() if name.startswith("MESH_")
         },
         needs={_name(unit): Need.COMPLETED for unit in wanted if unit.endswith(".service")},
         health=health,

@@ -174,13 +174,12 @@ async def _roll(
             load = Load(client, [account.id for account in accounts])
             async with load.running():
                 for name in names:
-                    sent = len(load.messages)
                     assert await asyncio.to_thread(deployed.roll, name) == 0, name
-                    await eventually(lambda sent=sent: len(load.messages) > sent, 30, "more messages")
+                    await load.until_more(1)
         record_property("rolling_failed_calls", len(load.failed))
         assert load.failed == []
-        for account, message in load.messages[-ACCOUNTS:]:
-            await tenant.until_delivered(account, message, 60)
+        for account_id, message in load.messages[-ACCOUNTS:]:
+            await tenant.until_delivered(account_id, message, 60)
 
 
 async def _sent(tenant: Caller, account: str) -> str | None:

@@ -85,7 +85,7 @@ def test_all_of_it_fits_together(config: Path) -> None:
 def test_no_change_goes_unnoticed(
     tmp_path: Path, config: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    noticed = {}
+    noticed: dict[str, bool] = {}
     for what, place, text in _changes():
         folder = tmp_path / f"change-{len(noticed)}"
         shutil.copytree(UNITS, folder)
