@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from tests.deploy.deployment import Deployment, Need, Service
 from tests.deploy.servers import server_of
@@ -120,10 +120,7 @@ class RunningDeployment:
 
     def kill(self, name: str) -> None:
         """SIGKILL a service with all that it started, and start it again as its restart policy does."""
-        container = self._containers[name]
-        os.killpg(container.pid, signal.SIGKILL)
-        assert container.process is not None
-        container.process.wait()
+        _kill(self._containers[name])
         self.spawn(name)
         self.until_healthy(name)
 
@@ -135,8 +132,7 @@ class RunningDeployment:
         """End whatever still runs."""
         for container in self._containers.values():
             if container.process is not None and container.process.poll() is None:
-                os.killpg(container.pid, signal.SIGKILL)
-                container.process.wait()
+                _kill(container)
         self.site.close()
 
 
@@ -169,6 +165,17 @@ def _words(service: Service) -> list[str]:
     entrypoint = WITHOUT_IMAGE / image
     assert server_of(service) is not None
     return [str(entrypoint), *service.command] if entrypoint.exists() else list(service.command)
+
+
+def _kill(container: Container) -> None:
+    """End it and all that it started, as the end of a container does."""
+    assert container.process is not None
+    family = psutil.Process(container.pid).children(recursive=True)
+    for process in (container.process, *family):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    container.process.wait()
+    psutil.wait_procs(family)
 
 
 def _ended(container: Container) -> str:

@@ -180,6 +180,15 @@ async def test_workers_that_cannot_start_end_with_the_reason(world: ProcessWorld
     assert await router.ended() == 69
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_an_empty_database_ends_routers_with_the_remedy(
+    world: ProcessWorld, empty_database_url: str, workers: str
+) -> None:
+    router = await world.launch(MESH_ROUTER_WORKERS=workers, MESH_DATABASE_URL=empty_database_url)
+    assert await router.ended() == 78
+    assert any(line.endswith("run `mesh db migrate`") for line in router.log.lines())
+
+
 @pytest.mark.parametrize("workers", ["0", "many"])
 async def test_a_wrong_number_of_workers_is_refused(world: ProcessWorld, workers: str) -> None:
     router = await world.launch(MESH_ROUTER_WORKERS=workers)

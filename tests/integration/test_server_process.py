@@ -55,8 +55,10 @@ async def services() -> AsyncIterator[list[Service]]:
             await service.process.communicate()
 
 
-async def launch(services: list[Service], **environment: str) -> Service:
+async def launch(services: list[Service], open_files: int = 4096, **environment: str) -> Service:
     process = await asyncio.create_subprocess_exec(
+        "prlimit",
+        f"--nofile={open_files}",
         sys.executable,
         "-m",
         "tests.support.probe_process",
@@ -137,3 +139,19 @@ async def test_a_bad_setting_exits_64_with_one_line_and_binds_nothing(services: 
     assert code == 64
     (line,) = errors.splitlines()
     assert line.startswith("MESH_SERVER_DRAIN_SECONDS='soon' is wrong")
+
+
+async def test_what_others_could_read_exits_64_and_binds_nothing(services: list[Service]) -> None:
+    service = await launch(services, MESH_SERVER_LISTEN="0.0.0.0:0")
+    code, errors = await service.ended()
+    assert code == 64
+    (line,) = errors.splitlines()
+    assert line.startswith("MESH_SERVER_LISTEN would serve in plain text")
+
+
+async def test_too_few_open_files_exit_78_with_the_remedy(services: list[Service]) -> None:
+    service = await launch(services, open_files=512)
+    code, errors = await service.ended()
+    assert code == 78
+    (line,) = errors.splitlines()
+    assert line.startswith("this process may open 512 files and needs 1024: raise the limit")
