@@ -16,7 +16,7 @@ from tests.deploy.servers import server_of
 from tests.deploy.site import Site
 from tests.support.eventually import wait_until
 
-HEALTHY_SECONDS = 90.0
+HEALTHY_SECONDS = 180.0
 TAIL_LINES = 25
 WITHOUT_IMAGE = Path(__file__).with_name("entrypoints")
 """What the images of other people do before their command."""
