@@ -170,8 +170,9 @@ def _words(service: Service) -> list[str]:
 def _kill(container: Container) -> None:
     """End it and all that it started, as the end of a container does."""
     assert container.process is not None
-    family = psutil.Process(container.pid).children(recursive=True)
-    for process in (container.process, *family):
+    own = psutil.Process(container.pid)
+    family = [own, *own.children(recursive=True)]
+    for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     container.process.wait()
