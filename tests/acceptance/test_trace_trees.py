@@ -295,7 +295,7 @@ async def until_moved(
 async def until_outline(received: OtlpReceiver, trace: str, whole: list[str]) -> None:
     """Wait until the trace is this tree, and nothing else."""
     with suppress(AssertionError):
-        await eventually(lambda: received.outline(trace) == whole, 15, "the tree")
+        await eventually(lambda: received.outline(trace) == whole, 30, "the tree")
     assert received.outline(trace) == whole
 
 

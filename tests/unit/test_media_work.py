@@ -8,8 +8,11 @@ from contextlib import suppress
 from typing import Any, cast
 
 from asyncpg.pgproto.pgproto import UUID
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mesh_core.ids import new_uuid
+from mesh_core.settings import TelemetrySettings
+from mesh_core.telemetry import tracing
 from mesh_media.ingest.lane import Lane
 from mesh_media.repository.rows import PROCESS, WorkRow
 from mesh_media.repository.work_repository import WorkRepository
@@ -48,3 +51,25 @@ async def test_work_that_is_claimed_again_while_it_is_done_is_not_begun_twice() 
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running
+
+
+async def test_work_is_in_the_trace_that_its_media_names() -> None:
+    memory = InMemorySpanExporter()
+    tracing.configure("service", TelemetrySettings(sample_ratio=1), exporter=memory)
+    row, done = work(), asyncio.Event()
+
+    async def do(_claimed: WorkRow) -> None:
+        done.set()
+
+    lane = Lane(cast(WorkRepository, Claims(row)), PROCESS, do, places=1, of_a_tenant=1)
+    running: asyncio.Task[Any] = asyncio.create_task(lane.run(), name="lane")
+    await done.wait()
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    expected = tracing.found(f"media/{row.media}")
+    tracing.shutdown()
+    [span] = memory.get_finished_spans()
+    assert span.name == "mesh.media.work"
+    assert span.parent is not None
+    assert f"{span.parent.trace_id:032x}-{span.parent.span_id:016x}" == expected[3:52]

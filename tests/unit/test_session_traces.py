@@ -11,6 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import tracing
 from mesh_session_node.context.events import EventMaker, in_trace
+from mesh_session_node.drivers.interface.notices import CallOffered
+from mesh_session_node.drivers.interface.outcomes import End
 from mesh_session_node.journal import Event, InboundMessage, StatusChange
 from sessionmesh.v1 import contact_pb2, event_pb2, message_pb2
 from tests.support.incoming import incoming
@@ -97,3 +99,34 @@ async def test_a_message_that_came_goes_on_with_its_drivers_trace(
     received = span(exporter, "mesh.driver.receive")
     assert f"{received.parent.span_id:016x}" == SPAN
     assert row.traceparent[3:52] == f"{RECORDED[3:35]}-{received.context.span_id:016x}"
+
+
+async def test_the_event_of_a_notice_is_in_the_notices_trace(
+    account: OneAccount, exporter: InMemorySpanExporter
+) -> None:
+    await account.connected()
+    account.driver.link.notify(
+        CallOffered("C1", "phone:+4915100000009", 1_700_000_000_000_000, video=False), 7
+    )
+    await account.settle()
+    [row] = [row for row in account.journal.waiting if isinstance(row, Event) and row.type == "call.offered"]
+    await account.journal.commit()
+    await account.settle()
+    taken = span(exporter, "mesh.driver.notice")
+    assert taken.attributes["mesh.notice"] == "CallOffered"
+    assert event_pb2.Event.FromString(row.body).traceparent[36:52] == f"{taken.context.span_id:016x}"
+
+
+async def test_a_lost_connection_begins_a_trace_that_the_next_one_is_part_of(
+    account: OneAccount, exporter: InMemorySpanExporter
+) -> None:
+    await account.connected()
+    account.driver.link.end(End.LOST, "+4915112345678 is gone")
+    account.session.connect(asked=False)
+    await account.dial()
+    outage = span(exporter, "mesh.session.outage")
+    *_, again = [one for one in exporter.get_finished_spans() if one.name == "mesh.session.connect"]
+    assert outage.parent is None
+    assert outage.status.description == "+49...78 is gone"
+    assert again.parent is not None
+    assert again.parent.span_id == outage.context.span_id

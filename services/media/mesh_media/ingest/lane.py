@@ -10,7 +10,10 @@ from contextlib import suppress
 import structlog
 from asyncpg.pgproto.pgproto import UUID
 
+from mesh_core import ids
 from mesh_core.database import UNAVAILABLE
+from mesh_core.ids import Prefix
+from mesh_core.telemetry import tracing
 from mesh_core.turns import Turns
 from mesh_media.repository.rows import WorkRow
 from mesh_media.repository.work_repository import CLAIM, WorkRepository
@@ -81,8 +84,15 @@ class Lane:
                         await self._news.wait()
 
     async def _run(self, row: WorkRow) -> None:
+        about: tracing.Attributes = {
+            "mesh.media.id": ids.encode(Prefix.MEDIA, row.media),
+            "mesh.attempt": row.attempts + 1,
+        }
         try:
-            await self._do(row)
+            with tracing.span(
+                "mesh.media.work", parent=tracing.found(f"media/{row.media}"), attributes=about
+            ):
+                await self._do(row)
         finally:
             del self._running[row.media]
             self._news.set()

@@ -16,6 +16,7 @@ from mesh_core.database.pool import AnyConnection
 from mesh_core.database.requests import Method, claim_request
 from mesh_core.errors import NotFound, ResourceExhausted, Unavailable
 from mesh_core.ids import Prefix
+from mesh_core.telemetry import tracing
 from mesh_media.repository.known_files import copy_known
 from mesh_media.repository.references import delete_media, refer
 from mesh_media.repository.rows import (
@@ -182,6 +183,8 @@ async def _insert(
     if file is not None:
         await write_file(connection, new.id, new.tenant, file)
     if work is not None:
+        here = [tracing.current_traceparent()]
+        tracing.start_span("mesh.media.pending", itself=tracing.found(f"media/{new.id}"), links=here).end()
         await connection.execute(
             _ADD_WORK,
             new.id,

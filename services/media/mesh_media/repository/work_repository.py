@@ -13,6 +13,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.pool import AnyConnection
 from mesh_core.ids import Prefix
+from mesh_core.telemetry.tracing import current_traceparent
 from mesh_core.validation import to_timestamp
 from mesh_media.repository.media_repository import read_media, write_file
 from mesh_media.repository.references import hold, release
@@ -108,6 +109,7 @@ async def tell_of_end(connection: AnyConnection, row: MediaRow) -> None:
         tenant_id=ids.encode(Prefix.TENANT, row.tenant),
         account_id=account_id(row),
         type=type_,
+        traceparent=current_traceparent(),
         media=event_pb2.MediaEvent(media=media_message(row)),
     )
     event.occur_time.CopyFrom(to_timestamp(await connection.fetchval("SELECT now()")))

@@ -22,7 +22,9 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import Unavailable
 from mesh_core.metrics import counters
+from mesh_core.telemetry import tracing
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.events import in_trace
 from mesh_session_node.drivers.interface.driver import Link
 from mesh_session_node.drivers.interface.notices import Notice
 from mesh_session_node.inbound.notice_takers import NoticeTaker, NoticeTakers
@@ -169,8 +171,13 @@ class Notices:
         taker = self._takers.get(type(told.notice))
         if taker is None:
             return not session.closed
+        about = {"mesh.account.id": session.id, "mesh.notice": type(told.notice).__name__}
         async with taker.turn(session, told.notice):
-            return await self._stored(session, await self._rows(taker, session, told))
+            with tracing.start_span(
+                "mesh.driver.notice", kind="consumer", parent="", attributes=about
+            ) as span:
+                rows = await self._rows(taker, session, told)
+                return await self._stored(session, [in_trace(row, span.traceparent) for row in rows])
 
     async def _rows(self, taker: NoticeTaker, session: SessionContext, told: _Told) -> Sequence[Row]:
         try:
