@@ -12,7 +12,7 @@ DEPENDENCIES = Dashboard(
             "Postgres' connections",
             "Which share of max_connections is used?",
             "percentunit",
-            Query("max(mesh_database_connections) / max(mesh_database_connections_max)"),
+            Query("max(mesh_database_connections) / max(mesh_database_max_connections)"),
             0.6,
             0.8,
         ),
@@ -20,7 +20,7 @@ DEPENDENCIES = Dashboard(
             "Oldest transaction",
             "How old is the snapshot that events are read behind?",
             "s",
-            Query("max(mesh_database_xmin_age_seconds)"),
+            Query("max(mesh_database_oldest_transaction_seconds)"),
             30,
             60,
         ),
@@ -68,14 +68,26 @@ DEPENDENCIES = Dashboard(
             "short",
             [
                 Query("max(mesh_database_connections)", "open"),
-                Query("max(mesh_database_connections_max)", "at most"),
+                Query("max(mesh_database_max_connections)", "at most"),
             ],
         ),
         Graph(
             "Postgres: oldest snapshot",
             "Does a transaction hold events back?",
             "s",
-            [Query("max(mesh_database_xmin_age_seconds)", "age")],
+            [Query("max(mesh_database_oldest_transaction_seconds)", "age")],
+        ),
+        Graph(
+            "Clocks",
+            "How far is each machine's clock from that of Postgres?",
+            "s",
+            [Query("abs(mesh_clock_skew_seconds)", "{{job}} {{instance}}")],
+        ),
+        Graph(
+            "Waiting for a connection",
+            "Which process has too few connections to Postgres?",
+            "short",
+            [Query("mesh_database_pool_waiting", "{{job}} {{instance}}")],
         ),
         Graph(
             "Journal's commits, median",
@@ -110,7 +122,12 @@ DEPENDENCIES = Dashboard(
             "Days until certificates end",
             "Which certificate has to be renewed?",
             "d",
-            [Query("(mesh_certificate_expiry_time_seconds - time()) / 86400", "{{instance}} {{file}}")],
+            [
+                Query(
+                    "(mesh_tls_certificate_expiry_timestamp_seconds - time()) / 86400",
+                    "{{instance}} {{certificate}}",
+                )
+            ],
         ),
     ],
 )

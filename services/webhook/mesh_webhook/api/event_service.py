@@ -62,6 +62,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         self._draining = draining
         self._subscriptions = subscriptions
         self._consumers = consumers
+        STREAMS.set(0)
         self._open = AtOnce(MAX_STREAMS, "event streams", "event_streams", RETRY_SECONDS)
 
     async def Subscribe(
