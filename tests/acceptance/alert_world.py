@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,7 +11,6 @@ from typing import Any, TypeVar
 import asyncpg
 import psutil
 
-from mesh_parent.etcd_gateway import Gateway
 from sessionmesh.v1 import account_pb2
 from tests.support.alert_rules import alerts
 from tests.support.eventually import eventually
@@ -100,23 +98,9 @@ class Watched:
         part = self.mesh.file.parts[name]
         return [psutil.Process(pid) for pid in (part.watchdog_pid, part.pid) if pid]
 
-    @asynccontextmanager
-    async def etcd_without_space(self) -> AsyncIterator[None]:
-        """etcd refuses all writes, as when its quota is used up."""
-        environment = psutil.Process(self.mesh.file.parts["router"].pid).environ()
-        endpoint = environment["MESH_ETCD_ENDPOINTS"].split(",")[0]
-        nobody = {"username": "", "password": "", "ca": "", "certificate": "", "key": ""}
-        gateway = Gateway(endpoint, nobody)
-
-        def alarm(action: str) -> None:
-            # The gateway has this call too, which a watchdog never makes.
-            gateway._call("/v3/maintenance/alarm", {"action": action, "alarm": "NOSPACE"})
-
-        await asyncio.to_thread(alarm, "ACTIVATE")
-        try:
-            yield
-        finally:
-            await asyncio.to_thread(alarm, "DEACTIVATE")
+    def etcd(self) -> str:
+        endpoints: str = psutil.Process(self.mesh.file.parts["router"].pid).environ()["MESH_ETCD_ENDPOINTS"]
+        return endpoints.split(",")[0]
 
 
 @asynccontextmanager

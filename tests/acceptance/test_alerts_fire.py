@@ -31,6 +31,7 @@ from tests.acceptance.alert_world import (
     open_transaction,
 )
 from tests.support.alert_rules import alerts
+from tests.support.etcd_space import etcd_without_space
 from tests.support.extra_part import part_with_certificate
 from tests.support.mesh_api import SCOPES, Caller, Tenant, open_caller, text_message, unique
 from tests.support.mesh_process import MeshProcess
@@ -334,7 +335,7 @@ async def test_nodes_are_lost_one_after_the_other(watched: Watched, owner: Calle
     watched.quiet("PlannerRefusing", "AssignmentTableStale", "NoActiveNode")
     first, second = sorted(name for name in watched.mesh.file.parts if name.startswith("node"))
     with watched.frozen(first):
-        async with watched.etcd_without_space():
+        async with etcd_without_space(watched.etcd()):
             await watched.fire("PlannerRefusing", "AssignmentTableStale")
         with watched.frozen(second):
             await watched.fire("ShardsUnowned", "NoActiveNode")

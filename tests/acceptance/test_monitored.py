@@ -13,7 +13,7 @@ from aiohttp import web
 from google.protobuf import duration_pb2
 
 from sessionmesh.simulator.v1 import simulator_pb2
-from sessionmesh.v1 import account_pb2, contact_pb2, media_pb2, message_pb2, tenant_pb2
+from sessionmesh.v1 import account_pb2, contact_pb2, media_pb2, tenant_pb2
 from tests.support.alert_rules import expressions, operands
 from tests.support.eventually import eventually
 from tests.support.extra_part import part_with_certificate
@@ -110,12 +110,10 @@ async def _be_refused_by_a_limit(admin: Caller) -> None:
 
 async def _be_answered_too_late(admin: Caller, caller: Caller, account: account_pb2.Account) -> None:
     fault = simulator_pb2.InjectFaultRequest(
-        kind=simulator_pb2.FAULT_KIND_LOSE_ACKS,
-        phone=account.phone,
-        duration=duration_pb2.Duration(seconds=3),
+        kind=simulator_pb2.FAULT_KIND_STALL, phone=account.phone, duration=duration_pb2.Duration(seconds=3)
     )
     await admin(admin.simulator.InjectFault, fault)
-    request = text_message(account.id, wait_for=message_pb2.WAIT_FOR_SENT)
+    numbers = contact_pb2.CheckNumbersRequest(account_id=account.id, phones=["+4915112345679"])
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await caller(caller.messages.SendMessage, request, timeout=1)
+        await caller(caller.contacts.CheckNumbers, numbers, timeout=1)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -19,8 +19,10 @@ from mesh_core.errors import NotFound
 from mesh_core.etcd import boottime
 from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import ClusterKeys, NodeState
+from mesh_core.ownership.metrics import TABLE_STALE
 from mesh_core.ownership.nodes import NodeSuperseded, drain_node, set_node_state
 from mesh_core.ownership.participant import IncarnationExpired
+from tests.support.etcd_space import etcd_without_space
 from tests.support.eventually import wait_until
 from tests.support.ownership_nodes import FAST, Mesh, mesh_of, until
 from tests.support.servers import patient_etcd_at
@@ -182,6 +184,19 @@ async def test_an_emptied_etcd_drops_no_session_and_moves_none(
         assert {mesh.board.running[shard] for shard in moved} == {"c"}
         assert all(mesh.board.epochs[shard] == epochs[shard] for shard in before.keys() - moved)
         assert a.sessions.losses == b.sessions.losses == []
+
+
+async def test_a_node_goes_on_while_etcd_has_no_space_and_takes_a_lost_nodes_shards_after_that(
+    own_etcd: EmbeddedEtcd, postgres_url: str, cluster: str
+) -> None:
+    async with mesh_of(own_etcd.url, postgres_url, cluster) as mesh:
+        a, b = await mesh.start("a", "b")
+        await until(lambda: mesh.all_run(a, b))
+        async with etcd_without_space(own_etcd.url):
+            await a.crash()
+            await until(lambda: TABLE_STALE.value == 1)
+            assert b.sessions.losses == []
+        await until(lambda: mesh.all_run(b))
 
 
 async def test_a_node_that_is_replaced_hands_each_shard_straight_to_the_other(mesh: Mesh) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 import structlog
 
 from mesh_core.errors import MeshError
-from mesh_core.etcd import Etcd, EtcdUnavailable, LeaseLost, boottime
+from mesh_core.etcd import Etcd, EtcdRefused, EtcdUnavailable, LeaseLost, boottime
 from mesh_core.ownership import metrics
 from mesh_core.ownership.keys import ClusterKeys
 from mesh_core.ownership.nodes import NodeSuperseded
@@ -184,6 +184,8 @@ class Reconciler:
                     self._lease_lost()
             except EtcdUnavailable as error:
                 logger.debug("ownership round interrupted", reason=error.message)
+            except EtcdRefused as error:  # no space, no permission: what runs goes on, as while etcd is away
+                logger.warning("etcd refuses this node", reason=error.message)
             except NodeSuperseded as error:
                 self._end(error)
             self._alarms.check(boottime())
