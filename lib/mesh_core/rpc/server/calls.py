@@ -159,7 +159,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             code = _CODES.get(context.code(), StatusCode.UNKNOWN)
             raise
         except asyncio.CancelledError:
-            code = StatusCode.CANCELLED
+            code = StatusCode.DEADLINE_EXCEEDED if _is_over(context) else StatusCode.CANCELLED
             raise
         except Exception as error:
             failure = _deadline(error, context) or status.as_mesh_error(error, path)
@@ -301,11 +301,15 @@ def _end_span(span: tracing.Span, code: StatusCode, *, told: bool) -> None:
 
 def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
     """A time-out is the caller's when its deadline has passed."""
-    if isinstance(error, TimeoutError):
-        remaining = context.time_remaining()
-        if remaining is not None and remaining <= 0:
-            return errors.DeadlineExceeded("the caller's deadline passed", "DEADLINE_EXCEEDED")
+    if isinstance(error, TimeoutError) and _is_over(context):
+        return errors.DeadlineExceeded("the caller's deadline passed", "DEADLINE_EXCEEDED")
     return None
+
+
+def _is_over(context: Context) -> bool:
+    """The caller's deadline has passed: what ends now was not cancelled by the caller."""
+    remaining = context.time_remaining()
+    return remaining is not None and remaining <= 0
 
 
 _MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
