@@ -140,29 +140,40 @@ async def test_a_chat_is_not_passed_over_because_somebody_writes_in_it_meanwhile
     assert [await past(stage, account, chat) for chat in chats] == [120, 120]
 
 
-async def test_a_job_goes_on_where_another_node_stopped_and_can_be_cancelled(stage: Stage) -> None:
+async def test_of_a_past_whose_node_is_killed_nothing_is_lost_or_told_twice(stage: Stage) -> None:
     first, _second = await stage.running_nodes(2, **QUICKLY)
     account = await stage.paired(first)
-    await give_past(stage, account, 100_000)
+    await give_past(stage, account, 3_000)
     job = await stage.owned(lambda: sync(stage, first, account, chat=ADA, max_messages=100_000))
     uuid = ids.decode(Prefix.JOB, job.id, "job")
 
-    async def done() -> int:
-        count: int = await stage.database.fetchval("SELECT done FROM job WHERE id = $1", uuid)
-        return count
+    async def begun() -> bool:
+        return bool(await stage.database.fetchval("SELECT done > 100 FROM job WHERE id = $1", uuid))
 
-    async def more_than(count: int) -> bool:
-        return await done() > count
-
-    await eventually(lambda: more_than(100))
+    await eventually(begun)
     await first.kill()
-    reached = await done()
-    await eventually(lambda: more_than(reached + 100))
-    await stage.database.execute("UPDATE job SET cancel_time = now() WHERE id = $1", uuid)
 
     row = await ended(stage, job)
-    assert row["state"] == job_pb2.JOB_STATE_CANCELLED
-    assert await past(stage, account) >= row["done"]
+    assert (row["state"], row["done"]) == (job_pb2.JOB_STATE_SUCCEEDED, 3_000)
+    assert await past(stage, account) == 3_000
+    told = await synced(stage, account)
+    assert sum(one.message_count for one in told) == 3_000
+    assert [one.exhausted for one in told].count(True) == 1
+
+
+async def test_a_job_that_is_under_way_can_be_cancelled(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    await give_past(stage, account, 100_000)
+    job = await sync(stage, node, account, chat=ADA, max_messages=100_000)
+
+    async def begun() -> bool:
+        return await past(stage, account) > 0
+
+    await eventually(begun)
+    uuid = ids.decode(Prefix.JOB, job.id, "job")
+    await stage.database.execute("UPDATE job SET cancel_time = now() WHERE id = $1", uuid)
+
+    assert (await ended(stage, job))["state"] == job_pb2.JOB_STATE_CANCELLED
 
 
 async def test_a_job_of_an_account_that_is_not_connected_can_be_cancelled(stage: Stage) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-MOST_UNSTORED = 64
+MOST_UNSTORED = 32
 """Messages that were taken and are not stored yet: with so many nothing is taken until half of them are. What
 one account is written must neither fill the journal that all accounts share nor most of one of its batches.
 """
 MOST_WAITING = 512
 """Frames that were read and wait: with more nothing is read until half of them are handled."""
-_AT_ONCE = 16
-"""Frames of one turn of the loop: some milliseconds of messages."""
+_TURN_SECONDS = 0.001
+"""How long frames are handled in one turn of the loop: some messages."""
 
 
 class Intake:
@@ -58,10 +59,11 @@ class Intake:
 
     def _work(self) -> None:
         self._turn = None
-        for _ in range(min(_AT_ONCE, len(self._waiting))):
-            if self._unstored >= MOST_UNSTORED or not self._waiting:
-                break
+        until = time.perf_counter() + _TURN_SECONDS
+        while self._waiting and self._unstored < MOST_UNSTORED:
             self._handle(self._waiting.popleft())
+            if time.perf_counter() > until:
+                break
         if self._unstored < MOST_UNSTORED:
             self._go_on()
         if self._transport is not None and not self._transport.is_closing():
