@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from datetime import timedelta
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -15,6 +16,8 @@ SHARDS = 4096
 """Shards of a cluster; constant for its lifetime."""
 LENGTH = 30
 """Characters of an id."""
+AHEAD = timedelta(minutes=5)
+"""How far apart clocks may be for ids to rise all the same."""
 
 
 class Prefix(StrEnum):
@@ -36,10 +39,17 @@ class Prefix(StrEnum):
 
 
 def new_uuid() -> UUID:
-    """A UUIDv7 whose 12 sub-millisecond bits keep the ids of one process nearly rising (index locality)."""
+    """A UUIDv7. Those of a process rise, whatever its clock does, as long as it steps back by less than
+    `AHEAD`: 12 bits are of the millisecond's parts.
+    """
+    global _latest  # noqa: PLW0603 - the process has one clock
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    stamp = milliseconds << 12 | rest * 4096 // 1_000_000
+    if 0 <= _latest - stamp < _AHEAD:
+        stamp = _latest + 1
+    _latest = stamp
     tail = random.getrandbits(62)  # unique, not secret: ids grant nothing
-    value = milliseconds << 80 | (0x7000 | rest * 4096 // 1_000_000) << 64 | 2 << 62 | tail
+    value = stamp >> 12 << 80 | (0x7000 | stamp & 0xFFF) << 64 | 2 << 62 | tail
     return UUID(value.to_bytes(16, "big"))
 
 
@@ -47,6 +57,15 @@ def made_at(uuid: UUID) -> float:
     """When `new_uuid` made it, in seconds since 1970."""
     n = int.from_bytes(uuid.bytes[:8], "big")
     return (n >> 16) / 1e3 + (n & 0xFFF) / 4096e3
+
+
+def follow(uuid: UUID) -> None:
+    """Have this process make ids behind this UUIDv7 of one whose clock is ahead by less than `AHEAD`."""
+    global _latest  # noqa: PLW0603 - as above
+    head = int.from_bytes(uuid.bytes[:8], "big")
+    stamp = head >> 16 << 12 | head & 0xFFF
+    if _latest < stamp < (time.time_ns() // 1_000_000 << 12) + _AHEAD:
+        _latest = stamp
 
 
 def encode(prefix: Prefix, uuid: UUID) -> str:
@@ -77,6 +96,8 @@ def shard_of(account_id: str) -> int:
     return digest[0] << 4 | digest[1] >> 4
 
 
+_AHEAD = int(AHEAD.total_seconds() * 1000) << 12
+_latest = 0
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _DIGITS = frozenset(_ALPHABET)
 _VALUE = {digit: value for value, digit in enumerate(_ALPHABET)}

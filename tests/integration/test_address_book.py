@@ -245,6 +245,9 @@ async def test_a_picture_becomes_media_once_and_is_asked_for_once(
     request = media_pb2.DownloadMediaRequest(media_id=first.media_id)
     frames = [frame async for frame in media.media.DownloadMedia(request, metadata=stage.metadata)]
     assert b"".join(frame.chunk for frame in frames) == JPEG
+    given = "SELECT member FROM account_record WHERE account = $1 AND kind = 42 AND key = $2 ORDER BY member"
+    rows = await stage.database.fetch(given, account.uuid, f"phone:{phone}")
+    assert [row["member"] for row in rows] == ["image", "preview"]  # so that it goes with the person
 
 
 async def test_who_shows_no_picture_to_the_account_has_none(stage: Stage, node: NodeProcess) -> None:

@@ -501,3 +501,76 @@ async def test_labels_that_cannot_be_made_say_why(stage: Stage, node: NodeProces
     assert await refused(stage, node, account, "CreateLabel", name="x", color=-1) == [*invalid, "color"]
     unknown = await refused(stage, node, account, "DeleteLabel", label_id="77")
     assert unknown == ["NOT_FOUND", "RESOURCE_NOT_FOUND"]
+
+
+# --- one person
+
+
+def inbound(stage: Stage, account: Account, chat: str, text: str = "hello") -> str:
+    """Somebody writes to the account under one of their addresses; the network's id of the message."""
+    message = wire.Inbound(sender=chat, chat=chat, content=wire.Content(text=text).SerializeToString())
+    stage.network.inbound.offer(stage.on_network(account), message)
+    stage.network.flush()
+    return message.id
+
+
+async def came(stage: Stage, account: Account, network_id: str) -> Any:
+    def is_it(event: Any) -> bool:
+        return bool(event.message.message.network_message_id == network_id)
+
+    return (await received(stage, account, "message.received", is_it)).message.message
+
+
+async def test_a_person_who_wrote_under_a_number_and_a_hidden_id_is_one_chat(
+    stage: Stage, node: NodeProcess
+) -> None:
+    account, number = await stage.paired(node), "+4915112345671"
+    phone, hidden = f"phone:{number}", stage.network.directory
+    hidden.hidden.add(number)
+    unknown = f"hidden:{hidden.reveal_hidden_id(number)}"
+    ids = [inbound(stage, account, unknown), inbound(stage, account, unknown)]
+    for network_id in ids:
+        await came(stage, account, network_id)
+    await update(stage, node, account, "pinned", True, unknown)
+    label = (await ask(stage, node, account, "CreateLabel", name="One person")).label
+    await ask(stage, node, account, "SetChatLabel", chat=unknown, label_id=label.id, labelled=True)
+    assert await listed(stage, node, account) == [unknown]
+
+    hidden.hidden.discard(number)  # they show it
+    ids.append(inbound(stage, account, phone))
+    last = await came(stage, account, ids[-1])
+
+    assert await listed(stage, node, account) == [phone]
+    found = await chat(stage, node, account, unknown)
+    assert found == await chat(stage, node, account, phone)
+    assert (found.unread_count, found.last_message.id, found.pinned) == (3, last.id, True)
+    assert list(found.label_ids) == [label.id]
+    assert await listed(stage, node, account, label_id=label.id) == [phone]
+    both = (await act(stage, node, account, "ListMessages", chat=unknown)).messages
+    assert {one.network_message_id for one in both} == {*ids}
+
+    found = (await ask(stage, node, account, "MarkChatRead", address=unknown)).chat
+
+    assert (found.address, found.unread_count) == (phone, 0)
+    told = [record.id for record in stage.records(Kind.READ_REPORTED, account)]
+    assert sorted(told) == sorted(ids)
+    ids.append(inbound(stage, account, unknown))
+    message = await came(stage, account, ids[-1])
+    assert (await chat(stage, node, account, phone)).unread_count == 1
+    await act(stage, node, account, "MarkRead", messages=[ref(message)])
+    assert (await chat(stage, node, account, phone)).unread_count == 0
+    await ask(stage, node, account, "SetChatLabel", chat=phone, label_id=label.id)
+    await update(stage, node, account, "pinned", False, unknown)
+    found = await chat(stage, node, account, phone)
+    assert (found.pinned, list(found.label_ids)) == (False, [])
+    await ask(stage, node, account, "DeleteChat", address=unknown)
+    assert await listed(stage, node, account, show_archived=True) == []
+
+
+async def test_a_message_is_read_that_no_chat_has_counted_yet(stage: Stage, node: NodeProcess) -> None:
+    account = await stage.paired(node)
+    message = await written_to(stage, account)
+
+    await act(stage, node, account, "MarkRead", messages=[ref(message)])
+
+    assert (await chat(stage, node, account)).unread_count == 0

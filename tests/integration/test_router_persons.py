@@ -18,6 +18,8 @@ from mesh_core.database.requests import Method, RecordKind
 from mesh_core.ids import Prefix, new_uuid
 from mesh_router.retention import erasing, person_rows
 from mesh_router.retention.persons import Identities
+from sessionmesh.admin.v1 import fleet_pb2
+from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.internal.v1.receipt_record_pb2 import ReceiptPart
 from sessionmesh.v1 import chat_pb2, event_pb2, job_pb2, message_pb2, tenant_pb2
@@ -27,8 +29,9 @@ from sessionmesh.v1.content_pb2 import PollVoteContent
 from sessionmesh.v1.group_pb2 import GROUP_ROLE_ADMIN, Group, GroupMember, JoinRequest
 from tests.integration.test_router_tenant_deletion import ended
 from tests.integration.test_router_tenants import create_account, create_key, create_tenant, unique
+from tests.support.eventually import eventually
 from tests.support.media_rows import RECEIVED, REVOKED, add_media, refer
-from tests.support.router_world import RouterWorld, bearer, failing
+from tests.support.router_world import ADMIN, RouterWorld, bearer, failing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -395,6 +398,66 @@ async def test_media_that_came_from_the_person_go_and_those_sent_to_them_stay(wo
     )
     await mine.erased("hidden:4711ann")
     assert [(await mine.row("media", one))["expire_time"] is not None for one in media] == [True, False]
+
+
+async def test_pictures_that_accounts_were_given_of_the_person_go_and_those_that_others_show_too_stay(
+    world: RouterWorld,
+) -> None:
+    mine = await kept(world)
+    pool = world.database.pool
+    kind, bob = RecordKind.CONTACT_PICTURE, str(BOB["address"])
+    hers, of_both = [await add_media(pool, mine.tenant, account=mine.account) for _ in range(2)]
+    for whose, size, picture in (
+        (ANNS[1], "image", hers),
+        (ANNS[1], "preview", of_both),
+        (bob, "image", of_both),
+    ):
+        given = "INSERT INTO account_record VALUES ($1, $2, $3, $4, $5, now())"
+        await pool.execute(given, mine.account, kind, whose, size, picture.bytes)
+
+    await mine.erased(ANNS[1])
+
+    assert [(await mine.row("media", one))["ended"] for one in (hers, of_both)] == [True, False]
+    left = "SELECT key FROM account_record WHERE account = $1 AND kind = $2"
+    assert [row["key"] for row in await pool.fetch(left, mine.account, kind)] == [bob]
+
+
+class Nodes(node_pb2_grpc.NodeServiceServicer):
+    """A node that notes whom it is to forget, and whether their identity was stored then."""
+
+    def __init__(self, mine: Kept) -> None:
+        self._mine = mine
+        self.told: list[tuple[str, list[str], bool]] = []
+
+    async def ForgetPerson(self, request: Any, _context: Any) -> Any:
+        stored = "SELECT true FROM person_identity WHERE account = $1"
+        known = await self._mine.world.database.pool.fetchval(stored, self._mine.account)
+        self.told.append((request.tenant_id, [*request.addresses], bool(known)))
+        return node_pb2.ForgetPersonResponse()
+
+
+async def test_nodes_forget_the_person_before_and_after_what_is_stored_goes(world: RouterWorld) -> None:
+    mine = await kept(world)
+    await world.database.pool.execute(
+        "INSERT INTO person_identity VALUES ($1, $2, $3, '', $4, '', 'Ann', now())",
+        mine.account,
+        ANN["address"],
+        ANN["phone"],
+        ANN["hidden_id"],
+    )
+    nodes = Nodes(mine)
+    async with world.scene() as scene:
+        await scene.node("node-a", {node_pb2_grpc.add_NodeServiceServicer_to_server: nodes})
+        await eventually(lambda: _has_node(world))
+
+        await mine.erased("hidden:4711ann")
+
+    tenant_id = ids.encode(Prefix.TENANT, mine.tenant)
+    assert nodes.told == [(tenant_id, [*ANNS], True), (tenant_id, [*ANNS], False)]
+
+
+async def _has_node(world: RouterWorld) -> bool:
+    return bool((await world.fleet.ListNodes(fleet_pb2.ListNodesRequest(), metadata=ADMIN)).nodes)
 
 
 async def test_media_that_others_sent_too_and_those_the_person_quoted_stay(world: RouterWorld) -> None:

@@ -142,3 +142,15 @@ async def test_a_page_of_more_people_than_stay_in_memory_is_recalled_whole() -> 
     ]
     await people.recall(Stored(*stored), ACCOUNT, [one.person for one in stored])
     assert all(people.find(one.person).hidden_id for one in stored)
+
+
+def test_who_is_erased_is_forgotten_with_what_is_not_stored_yet() -> None:
+    people = People()
+    people.learn(NUMBER, Identity(hidden_id="8"), "Ada")
+    people.learn("phone:+4915100000778", Identity(hidden_id="9"))
+
+    people.forget([HIDDEN, NUMBER])
+
+    assert people.find(NUMBER) == Person(address=NUMBER, phone=PHONE)
+    assert people.find(HIDDEN) == Person(address=HIDDEN, hidden_id="8")
+    assert [told.hidden_id for told in people.news] == ["9"]

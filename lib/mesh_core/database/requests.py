@@ -107,6 +107,10 @@ class RecordKind(IntEnum):
     """The account's own picture, as it was set here; `key`: `own`; `value`: a serialised
     sessionmesh.v1.ProfilePicture.
     """
+    CONTACT_PICTURE = 42
+    """A picture of somebody that the account was given. `key`: their address; `member`: `image` or `preview`;
+    `value`: the media's id, 16 bytes; `time`: when it was given.
+    """
     LABEL = 30
     """A label of the account. `key`: its id; `value`: a serialised sessionmesh.v1.Label with `name` and
     `color` alone; `time`: when it changed last.

@@ -40,7 +40,7 @@ from mesh_router.proxy.eviction import evict_dead_nodes, evict_unregistered
 from mesh_router.proxy.routes import KINDS
 from mesh_router.retention import Policy, Retention
 from mesh_router.settings import RouterSettings
-from mesh_router.tenants import PersonErasures, TenantDeletions, TenantService
+from mesh_router.tenants import NodeMemories, PersonErasures, TenantDeletions, TenantService
 from mesh_router.xds import ControlPlane
 from mesh_router.xds.state import ROUTERS
 from sessionmesh.admin.v1 import fleet_pb2_grpc
@@ -85,7 +85,8 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         owners = OwnerNotifier(view, channels, settings.auth.mesh_key)
         deletions = TenantDeletions(database, owners.changed)
         supervisor.start("deletions-of-tenants", deletions.run())
-        erasures = PersonErasures(database)
+        memories = NodeMemories(view, channels, settings.auth.mesh_key)
+        erasures = PersonErasures(database, memories.forget)
         supervisor.start("erasures-of-persons", erasures.run())
         audit = AuditLog(database.pool)
         supervisor.start("audit log", audit.run())

@@ -222,7 +222,7 @@ def _add_services(
     chat_service = ChatService(calls, node.chats, node.labels, node.references, pager, history)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_service)
     groups = GroupCalls(calls, node.groups, pictures)
-    group_service = GroupService(groups, node.group_news, messages, pager)
+    group_service = GroupService(groups, node.group_news, node.references, pager)
     server.add(group_pb2_grpc.add_GroupServiceServicer_to_server, group_service)
     community_service = CommunityService(groups, node.group_news, pager)
     server.add(community_pb2_grpc.add_CommunityServiceServicer_to_server, community_service)

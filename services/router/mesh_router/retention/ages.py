@@ -104,7 +104,9 @@ def _of_no_account(table: str) -> str:
 AGED: Mapping[str, str] = {
     "account_record": _by_ctid(
         "account_record",
-        f"kind = {RecordKind.CALL} AND time < $1::timestamptz - interval '{CALLS.days} days'",
+        f"""kind = {RecordKind.CALL} AND time < $1::timestamptz - interval '{CALLS.days} days'
+          OR kind = {RecordKind.CONTACT_PICTURE} AND time < $1::timestamptz - interval '1 day'
+            AND NOT EXISTS (SELECT FROM media m WHERE m.id = encode(old.value, 'hex')::uuid)""",
     ),
     "network_message": _by_ctid(
         "network_message", f"created_at < $1::timestamptz - interval '{DEDUPLICATION.days} days'"
@@ -113,7 +115,10 @@ AGED: Mapping[str, str] = {
         "disconnect", f"disconnect_time < $1::timestamptz - interval '{DISCONNECTS.days} days'"
     ),
     "person_identity": _by_ctid(
-        "person_identity", f"update_time < $1::timestamptz - interval '{PEOPLE.days} days'"
+        "person_identity",  # members of groups are told once
+        f"""update_time < $1::timestamptz - interval '{PEOPLE.days} days' AND NOT EXISTS (
+          SELECT FROM account_record r WHERE r.account = old.account AND r.kind = {RecordKind.GROUP_MEMBER}
+            AND r.member IN (old.person, 'phone:' || old.phone, 'hidden:' || old.hidden_id))""",
     ),
     "api_key": _by_ctid(
         "api_key",

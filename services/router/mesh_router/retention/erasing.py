@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from mesh_core import ids
 from mesh_core.database.pool import AnyConnection
+from mesh_core.database.requests import RecordKind
 from mesh_core.ids import Prefix
 from mesh_core.message_status import WAITING
 from mesh_router.retention import group_rows, person_rows
@@ -42,6 +43,7 @@ async def erase(connection: AnyConnection, tenant: UUID, who: Identities) -> Asy
     async for receipt in person_rows.receipts(connection, tenant, who):
         await person_rows.forget_receipt(connection, receipt)
         yield Item.ERASED
+    await connection.execute(_PICTURES, tenant, sorted(who.addresses), RecordKind.CONTACT_PICTURE)
     for _ in await connection.fetch(_RECORDS, tenant, sorted(who.addresses)):
         yield Item.ERASED
     for _ in await connection.fetch(_CHATS, tenant, sorted(who.addresses)):
@@ -180,7 +182,7 @@ _LONGEST_TRANSACTION = 12.0  # the server ends those of the mesh after ten secon
 _RECORDS = """DELETE FROM account_record WHERE account IN (SELECT id FROM account WHERE tenant = $1)
   AND (member = ANY ($2::text[]) OR key = ANY ($2)) RETURNING 1"""
 _CHATS = """DELETE FROM chat WHERE account IN (SELECT id FROM account WHERE tenant = $1)
-  AND chat = ANY ($2::text[]) RETURNING 1"""
+  AND (chat = ANY ($2::text[]) OR same_as = ANY ($2)) RETURNING 1"""
 _JOBS = """UPDATE job SET subject = '',
     cancel_time = CASE WHEN end_time IS NULL THEN coalesce(cancel_time, now()) ELSE cancel_time END
   WHERE tenant = $1 AND kind = $3 AND subject = ANY ($2::text[]) RETURNING 1"""
@@ -195,6 +197,15 @@ _MEDIA = """UPDATE media SET ended = true, expire_time = now()
   WHERE tenant = $1 AND id = ANY ($2::uuid[]) AND NOT EXISTS (
     SELECT FROM media_reference r JOIN message m ON m.account = r.account AND m.id = r.message
     WHERE r.media = media.id AND octet_length(m.content) > 0)"""
+# Those that an account was given, unless somebody else's is the same.
+_PICTURES = """UPDATE media m SET ended = true, expire_time = now()
+  FROM account_record r JOIN account a ON a.id = r.account
+  WHERE a.tenant = $1 AND r.kind = $3 AND r.key = ANY ($2::text[])
+    AND m.tenant = $1 AND m.id = encode(r.value, 'hex')::uuid
+    AND NOT EXISTS (SELECT FROM account_record o
+      WHERE o.account = r.account AND o.kind = $3 AND o.value = r.value AND o.key <> ALL ($2))
+    AND NOT EXISTS (SELECT FROM media_reference s JOIN message t ON t.account = s.account AND t.id = s.message
+      WHERE s.media = m.id AND octet_length(t.content) > 0)"""
 _DELIVERIES = """SELECT id, CASE WHEN EXISTS (
     SELECT FROM unnest($3::bytea[]) AS mark WHERE position(mark IN body) > 0) THEN body END AS body
   FROM webhook_delivery WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT 200"""

@@ -64,6 +64,8 @@ async def learn_all(database: Readable, tenant: UUID, who: Identities) -> None:
         before = len(who.addresses)
         for person in await people(database, tenant, who):
             who.learn_together(person)
+        for chat in await chats(database, tenant, who):
+            who.addresses |= {chat["chat"], chat["same_as"]}
         async for message in messages(database, tenant, who):
             who.learn(message.stored)
         async for found in events(database, tenant, who):
@@ -153,6 +155,13 @@ async def people(database: Readable, tenant: UUID, who: Identities) -> list[comm
     return [common_pb2.Person(**row) for row in rows]
 
 
+async def chats(database: Readable, tenant: UUID, who: Identities) -> list[asyncpg.Record]:
+    """The addresses of chats with the person that are one chat: `chat` and `same_as`. They are known longer
+    than why they belong together.
+    """
+    return await database.fetch(_CHATS, tenant, sorted(who.addresses))
+
+
 async def forget(database: Readable, tenant: UUID, who: Identities) -> None:
     """Deletes what is stored of who the person is."""
     await database.execute(_FORGET, tenant, sorted(who.addresses))
@@ -204,6 +213,8 @@ _IS_ONE = """account IN (SELECT id FROM account WHERE tenant = $1) AND (person =
 _NAMES = "phone, user_id, hidden_id, username, display_name"
 _PEOPLE = f"SELECT person AS address, {_NAMES} FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
 _FORGET = f"DELETE FROM person_identity WHERE {_IS_ONE}"  # noqa: S608 - constants
+_CHATS = """SELECT chat, same_as FROM chat WHERE account IN (SELECT id FROM account WHERE tenant = $1)
+  AND same_as <> chat AND (chat = ANY ($2::text[]) OR same_as = ANY ($2))"""
 _RECEIPTS = """SELECT r.* FROM message_receipt r
   WHERE r.ctid >= $1::text::tid AND r.ctid < $2::text::tid AND r.member = ANY ($4::text[])
     AND EXISTS (SELECT FROM account a JOIN message m ON m.account = a.id AND m.id = r.message

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 
 import asyncpg
 from asyncpg.pgproto.pgproto import UUID
@@ -35,9 +35,17 @@ RETRY_SECONDS = 10.0
 
 
 class PersonErasures(Worker):
-    """Starts, runs and cancels erasures."""
+    """Starts, runs and cancels erasures. `forget` has all nodes forget who has these addresses of a tenant's
+    people.
+    """
 
     kind = job_pb2.JOB_KIND_ERASE_PERSON
+
+    def __init__(
+        self, database: Database, forget: Callable[[UUID, Collection[str]], Awaitable[None]]
+    ) -> None:
+        super().__init__(database)
+        self._forget = forget
 
     async def start(self, request: tenant_pb2.ErasePersonDataRequest) -> asyncpg.Record:
         """Returns the job's row. Its `subject` names nobody; whom it is about is forgotten at its end."""
@@ -77,12 +85,14 @@ class PersonErasures(Worker):
         done = failed = 0
         state: job_pb2.JobState.ValueType = job_pb2.JOB_STATE_SUCCEEDED
         who = await self._known(connection, row)
+        await self._forget(row["tenant"], who.addresses)  # what is not stored yet
         async for item in erase(connection, row["tenant"], who):
             done += 1
             failed += item is Item.WAITS
             if done % RECORD_EVERY == 0 and await connection.fetchval(_PROGRESS, row["id"], done, failed):
                 state = job_pb2.JOB_STATE_CANCELLED
                 break
+        await self._forget(row["tenant"], who.addresses)  # what was read meanwhile
         await connection.execute(_END, row["id"], state, done, failed)
         traces.record_end(row["id"], self.kind, state)
 

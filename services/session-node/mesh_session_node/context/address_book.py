@@ -53,10 +53,9 @@ class AddressBook:
         record = next((one for one in stored if one.key == address), stored[0])
         return Found(record.key, contact_of(session, record))
 
-    async def page(self, session: SessionContext, after: str, limit: int) -> list[Found]:
-        """The contacts behind an address, in the order of their addresses."""
-        stored = await self._records.page(session.ref.uuid, RecordKind.CONTACT, after, limit)
-        return [Found(record.key, contact_of(session, record)) for record in stored]
+    async def page(self, session: SessionContext, after: str, limit: int) -> list[StoredRecord]:
+        """The contacts behind an address, in the order of their addresses, for `contact_of`."""
+        return await self._records.page(session.ref.uuid, RecordKind.CONTACT, after, limit)
 
     async def change(
         self,

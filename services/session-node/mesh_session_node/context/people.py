@@ -130,6 +130,15 @@ class People:
                 nobody.ClearField("address")
                 self._keep(_Known(nobody, recalled=True))
 
+    def forget(self, addresses: Iterable[str]) -> None:
+        """Somebody is erased."""
+        for address in addresses:
+            if self._by_name is not None and (known := self._by_name.get(address)) is not None:
+                self._forget(known)
+        if self._news:
+            gone = {*addresses}
+            self._news = {one: told for one, told in self._news.items() if gone.isdisjoint(_names_told(told))}
+
     @property
     def news(self) -> Sequence[PersonIdentity]:
         """What is to be stored."""
@@ -173,6 +182,11 @@ class People:
     def _trim(self) -> None:
         while self._by_name is not None and len(self._by_name) > MAX_NAMES:
             del self._by_name[next(iter(self._by_name))]
+
+
+def _names_told(told: PersonIdentity) -> Iterable[str]:
+    person = Person(phone=told.phone, user_id=told.user_id, hidden_id=told.hidden_id, username=told.username)
+    return (told.person, *names_of(person))
 
 
 def _at(address: str, person: Person) -> Person:

@@ -85,11 +85,11 @@ class ChatNotices:
         until = row["last_message"]
         if notice.network_id:
             message = await self._lookup.by_network_id(session, notice.network_id)
-            if message is None or message["chat"] != row["chat"]:
+            if message is None or message["chat"] not in row["addresses"]:
                 return ()
             until = message["id"]
         elif await self._chats.goes_on(session, row, notice.until):
-            until = await self._chats.store.sent_until(session.ref.uuid, row["chat"], notice.until)
+            until = await self._chats.store.sent_until(session.ref.uuid, row, notice.until)
         _, rows = await self._chats.read(session, row, until)
         return rows
 

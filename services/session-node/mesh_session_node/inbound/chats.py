@@ -16,7 +16,7 @@ from mesh_session_node.context.chat_rows import chat_of_row, etag_of, set_of
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.locks import Locks
 from mesh_session_node.context.message_rows import ref_of_row
-from mesh_session_node.drivers.interface.content import Reference, is_person, names_of
+from mesh_session_node.drivers.interface.content import Reference, is_person
 from mesh_session_node.journal import AccountRecord, ChatChange, Row
 from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.chats import ChatStore
@@ -40,19 +40,20 @@ class Chats:
 
     async def row(self, session: SessionContext, address: str) -> Record | None:
         """The chat's row, by any address of its person; None where there is no such chat."""
-        names = [address]
-        if is_person(address):
-            await self._lookup.recall(session, names)
-            names += [name for name in names_of(session.people.find(address)) if name != address]
+        names = await self._lookup.names(session, address)
         await self.store.fold(session.ref.uuid)
         return await self.store.chat(session.ref.uuid, names)
 
-    async def shown(self, session: SessionContext, rows: Sequence[Record]) -> list[pb.Chat]:
-        """Chats as callers see them."""
+    async def shown(self, session: SessionContext, row: Record) -> pb.Chat:
+        """A chat as callers see it."""
+        return (await self.showing(session, [row]))(row)
+
+    async def showing(self, session: SessionContext, rows: Sequence[Record]) -> Callable[[Record], pb.Chat]:
+        """What makes of each of these rows the chat that callers see."""
         ids = [row["last_message"] for row in rows if row["last_message"] is not None]
         last = await self.store.last_messages(session.ref.uuid, ids) if ids else {}
         await self._lookup.recall(session, [row["chat"] for row in rows if is_person(row["chat"])])
-        return [chat_of_row(session.id, session.people, row, last.get(row["last_message"])) for row in rows]
+        return lambda row: chat_of_row(session.id, session.people, row, last.get(row["last_message"]))
 
     async def last(self, session: SessionContext, row: Record | None) -> Reference | None:
         """The chat's last message as the network knows it; None for what is not stored."""
@@ -69,7 +70,8 @@ class Chats:
 
     async def oldest(self, session: SessionContext, address: str) -> Reference | None:
         """The oldest message of a chat that is stored, as the network knows it."""
-        message = await self.store.oldest(session.ref.uuid, address)
+        names = await self._lookup.names(session, address)
+        message = await self.store.oldest(session.ref.uuid, names)
         if message is None:
             return None
         ref, sent = ref_of_row(message), message["network_time"]
@@ -101,7 +103,7 @@ class Chats:
         if row is None:
             chat = pb.Chat(address=address)
         else:
-            (chat,) = await self.shown(session, [row])
+            chat = await self.shown(session, row)
         before = pb.Chat()
         before.CopyFrom(chat)
         change(chat)
@@ -126,7 +128,7 @@ class Chats:
         news = until if row["unread"] else None
         if news is None or news == row["last_message"]:
             return await self.changed(session, row, row["chat"], change, read_until=news)
-        left = await self.store.unread_behind(session.ref.uuid, row["chat"], news)
+        left = await self.store.unread_behind(session.ref.uuid, row, news)
         return await self.changed(session, row, row["chat"], change, read_until=news, unread=left)
 
     async def emptied(self, session: SessionContext, row: Record | None, *, deleted: bool) -> Sequence[Row]:
@@ -134,8 +136,10 @@ class Chats:
         if row is None or (not deleted and row["last_message"] is None and not row["unread"]):
             return ()
         micros = time.time_ns() // 1000
-        (chat,) = await self.shown(session, [row])
-        labels = [] if not deleted else [unlabelled(row["chat"], one, micros) for one in row["labels"]]
+        chat = await self.shown(session, row)
+        labels = (
+            [] if not deleted else [one for label in row["labels"] for one in unlabelled(row, label, micros)]
+        )
         if not deleted:
             chat.ClearField("last_message")
             chat.unread_count = 0
@@ -144,6 +148,6 @@ class Chats:
         return [change, *labels, session.events.of(type_, micros, chat=pb.ChatEvent(chat=chat))]
 
 
-def unlabelled(chat: str, label_id: str, micros: int) -> AccountRecord:
-    """A chat has a label no more."""
-    return AccountRecord(RecordKind.CHAT_LABEL, chat, label_id, None, micros)
+def unlabelled(row: Record, label_id: str, micros: int) -> Sequence[Row]:
+    """A chat has a label no more, under whichever of its addresses it was put on."""
+    return [AccountRecord(RecordKind.CHAT_LABEL, chat, label_id, None, micros) for chat in row["addresses"]]

@@ -28,6 +28,8 @@ from mesh_session_node.inbound.group_records import (
     community_of,
     linked_of,
     member_of,
+    member_rows,
+    no_member,
     request_of,
     rows_of,
 )
@@ -93,7 +95,7 @@ class GroupNews:
                 continue
             concerned.append(one)
             member = Member(replace(one, address=stored or one.address), role or _MEMBER)
-            rows.append(_member_row(group, member.person.address, member, time_))
+            rows += member_rows(group, member.person.address, member_of(member), time_)
             if role is None:
                 asked = RecordKind.GROUP_JOIN_REQUEST
                 rows.append(AccountRecord(asked, group, one.address, None, time_))
@@ -126,7 +128,7 @@ class GroupNews:
         if not gone:
             return ()
         rows = [
-            _member_row(notice.group, address, None, notice.time)
+            no_member(notice.group, address, notice.time)
             for address in stored.values()
             if address is not None
         ]
@@ -223,11 +225,6 @@ def _about(notice: Any) -> str:
         return notice.community
     group: str = notice.group
     return group
-
-
-def _member_row(group: str, address: str, member: Member | None, time_: int) -> Row:
-    value = None if member is None else member_of(member).SerializeToString()
-    return AccountRecord(RecordKind.GROUP_MEMBER, group, address, value, time_)
 
 
 def _counted(before: GroupRecord | None, more: int, time_: int) -> Sequence[Row]:

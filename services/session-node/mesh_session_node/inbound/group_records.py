@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mesh_core import validation
 from mesh_core.database.requests import RecordKind
-from mesh_session_node.drivers.interface.content import person_of
+from mesh_session_node.drivers.interface.content import names_of, person_of
 from mesh_session_node.drivers.interface.groups import (
     GroupChange,
     GroupInfo,
@@ -17,7 +17,7 @@ from mesh_session_node.drivers.interface.groups import (
     Member,
     Named,
 )
-from mesh_session_node.journal import AccountRecord
+from mesh_session_node.journal import AccountRecord, PersonIdentity, Row
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import community_pb2, group_pb2
 from sessionmesh.v1.common_pb2 import Person
@@ -139,6 +139,21 @@ def community_of(record: GroupRecord) -> community_pb2.Community:
     if group.HasField("create_time"):
         shown.create_time.CopyFrom(group.create_time)
     return shown
+
+
+def member_rows(group: str, address: str, member: group_pb2.GroupMember, micros: int) -> Iterator[Row]:
+    """What stores somebody as a member under one of their addresses, and by what else they are known."""
+    yield AccountRecord(RecordKind.GROUP_MEMBER, group, address, member.SerializeToString(), micros)
+    names, known = names_of(member.person), member.person
+    if len(names) > 1:
+        yield PersonIdentity(
+            names[0], known.phone, known.user_id, known.hidden_id, known.username, known.display_name, micros
+        )
+
+
+def no_member(group: str, address: str, micros: int) -> AccountRecord:
+    """What stores that somebody is a member no more."""
+    return AccountRecord(RecordKind.GROUP_MEMBER, group, address, None, micros)
 
 
 def member_of(member: Member) -> group_pb2.GroupMember:

@@ -25,6 +25,8 @@ from mesh_session_node.inbound.group_records import (
     community_of,
     group_of,
     member_of,
+    member_rows,
+    no_member,
     record_of,
     rows_of,
 )
@@ -115,7 +117,7 @@ class GroupBook:
         record.group.own_role, record.members_known = group_pb2.GROUP_ROLE_UNSPECIFIED, False
         gone = (await self.members(session, address)) if members is None else members
         rows: list[Row] = [*rows_of(record, before, micros)]
-        rows += [AccountRecord(RecordKind.GROUP_MEMBER, address, one, None, micros) for one in gone]
+        rows += [no_member(address, one, micros) for one in gone]
         for kind in (RecordKind.GROUP_JOIN_REQUEST, RecordKind.COMMUNITY_GROUP):
             left = await self.records.of_key(session.ref.uuid, kind, address)
             rows += [AccountRecord(kind, address, one.member, None, micros) for one in left]
@@ -167,9 +169,8 @@ def _member_rows(
     micros: int,
 ) -> Iterable[Row]:
     """What makes those who are told the members, and nobody else."""
-    kind = RecordKind.GROUP_MEMBER
     for address, member in told.items():
         if known.get(address) != member:
-            yield AccountRecord(kind, group, address, member.SerializeToString(), micros)
+            yield from member_rows(group, address, member, micros)
     for address in known.keys() - told.keys():
-        yield AccountRecord(kind, group, address, None, micros)
+        yield no_member(group, address, micros)

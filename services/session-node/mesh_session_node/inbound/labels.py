@@ -46,7 +46,7 @@ class Labels:
         micros = time.time_ns() // 1000
         chats = await self.store.labelled(session.ref.uuid, label_id)
         return [
-            *(unlabelled(chat, label_id, micros) for chat in chats),
+            *(AccountRecord(RecordKind.CHAT_LABEL, chat, label_id, None, micros) for chat in chats),
             AccountRecord(RecordKind.LABEL, label_id, "", None, micros),
             session.events.of("label.deleted", micros, label=pb.LabelEvent(label=before)),
         ]
@@ -67,10 +67,10 @@ class Labels:
         if had == labelled:
             return chat, ()
         micros = time.time_ns() // 1000
-        value = b"" if labelled else None
+        put = AccountRecord(RecordKind.CHAT_LABEL, address, label_id, b"", micros)
         told = pb.LabelAssignmentEvent(label_id=label_id, labelled=labelled, chat=address)
         return chat, [
             *rows,
-            AccountRecord(RecordKind.CHAT_LABEL, address, label_id, value, micros),
+            *([put] if row is None or labelled else unlabelled(row, label_id, micros)),
             session.events.of("label.assignment_changed", micros, label_assignment=told),
         ]

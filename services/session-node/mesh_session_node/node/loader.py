@@ -14,6 +14,7 @@ from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import UNAVAILABLE
 from mesh_core.errors import FailedPrecondition, NotFound
+from mesh_core.ids import follow, new_uuid
 from mesh_core.sealing import CannotUnseal, Sealer
 from mesh_session_node.account.session import BY_ACCOUNT, Session
 from mesh_session_node.context import metrics
@@ -99,9 +100,14 @@ class AccountLoader:
             if not mine:
                 return
             try:
-                rows, waiting, fetches = await asyncio.gather(
-                    self._accounts.shards(mine), self._accounts.outbox(mine), self._accounts.fetches(mine)
+                rows, waiting, fetches, newer = await asyncio.gather(
+                    self._accounts.shards(mine),
+                    self._accounts.outbox(mine),
+                    self._accounts.fetches(mine),
+                    self._accounts.newer_than(new_uuid(), mine),
                 )
+                if newer is not None:  # what comes from now on is behind what came before
+                    follow(newer)
                 sessions = await self._load(rows, waiting, fetches, mine, traces)
             except UNAVAILABLE as error:
                 logger.warning("accounts wait for Postgres", shards=len(mine), error=repr(error))

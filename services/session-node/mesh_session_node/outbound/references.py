@@ -12,7 +12,7 @@ from mesh_core.ids import Prefix, decode
 from mesh_core.validation import required_text, to_timestamp
 from mesh_session_node.context.context import SessionContext
 from mesh_session_node.context.message_rows import message_of_row, ref_of_row
-from mesh_session_node.drivers.interface.content import Reference, is_channel, is_person
+from mesh_session_node.drivers.interface.content import Reference, is_channel, is_person, names_of
 from mesh_session_node.store.messages import MessageStore
 from sessionmesh.v1 import message_pb2
 from sessionmesh.v1.common_pb2 import MessageRef
@@ -118,6 +118,13 @@ class ReferenceLookup:
     async def recall(self, session: SessionContext, addresses: Iterable[str]) -> None:
         """Have the session know what is stored of these people."""
         await session.people.recall(self._messages, session.ref.uuid, addresses)
+
+    async def names(self, session: SessionContext, address: str) -> list[str]:
+        """The address of a chat, first, and all others of the person who it is with."""
+        if not is_person(address):
+            return [address]
+        await self.recall(session, [address])
+        return [*dict.fromkeys([address, *names_of(session.people.find(address))])]
 
     async def by_network_id(self, session: SessionContext, network_id: str) -> Record | None:
         """The stored message that the network knows by this id; None without one."""

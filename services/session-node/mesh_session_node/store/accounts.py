@@ -14,6 +14,7 @@ from asyncpg import Pool, Record
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database.requests import RecordKind
+from mesh_core.ids import new_uuid
 from sessionmesh.v1 import account_pb2, session_pb2
 
 logger = structlog.get_logger(__name__)
@@ -128,6 +129,7 @@ class AccountStore:
         async with self._pool.acquire() as connection:
             for query in (_ACCOUNTS + _OF_SHARDS, _OUTBOX + _OUTBOX_ORDER, _FETCHES):
                 await connection.fetch(query, [])
+            await connection.fetch(_NEWER, [], new_uuid())
 
     async def shards(self, shards: Collection[int]) -> list[StoredAccount]:
         """Every account of these shards."""
@@ -153,6 +155,13 @@ class AccountStore:
         """Media to fetch in these shards, or for these accounts of them."""
         rows = await self._fetch_of(_FETCHES, "", "account", shards, accounts)
         return [WaitingFetch(*row) for row in rows]
+
+    async def newer_than(self, message: UUID, shards: Collection[int]) -> UUID | None:
+        """The last message of the accounts of these shards, where its id is behind this one: a former owner's
+        clock was ahead.
+        """
+        found: UUID | None = await self._pool.fetchval(_NEWER, [*shards], message)
+        return found
 
     async def sent_lately(self, accounts: Sequence[UUID]) -> list[tuple[UUID, float, int]]:
         """What these accounts sent in the last day: (account, age in seconds, messages), in parts of 5
@@ -256,6 +265,11 @@ _OUTBOX_ORDER = "ORDER BY o.message"
 _FETCHES = """
 SELECT account, message, blob, attempts, extract(epoch FROM due_at)::float8
 FROM media_fetch WHERE shard = ANY ($1)
+"""
+_NEWER = """
+SELECT m.id FROM account a CROSS JOIN LATERAL (
+  SELECT id FROM message WHERE account = a.id AND id > $2 ORDER BY id DESC LIMIT 1) m
+WHERE a.shard = ANY ($1) ORDER BY m.id DESC LIMIT 1
 """
 _RISKS = "SELECT account, value FROM account_record WHERE account = ANY ($1) AND kind = $2"
 _SENT = """

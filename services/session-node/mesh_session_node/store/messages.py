@@ -23,7 +23,7 @@ class MessageFilter:
     From `start` on, before `end`; `after` is the last one of the page before. `labels` is a JSON object.
     """
 
-    chat: str | None = None
+    chats: Sequence[str] | None = None
     direction: int | None = None
     statuses: Sequence[int] = ()
     start: datetime | None = None
@@ -68,8 +68,8 @@ class MessageStore:
             arguments.append(value)
             where.append(condition.replace("?", f"${len(arguments)}"))
 
-        if wanted.chat is not None:
-            add("chat = ?", wanted.chat)
+        if wanted.chats is not None:
+            add("chat = ANY (?)", [*wanted.chats])
         if wanted.direction:
             add("direction = ?", wanted.direction)
         if wanted.statuses:

@@ -11,7 +11,7 @@ from typing import cast
 from asyncpg import Record
 from asyncpg.pgproto.pgproto import UUID
 
-from mesh_core.database.reads import Reads, searched
+from mesh_core.database.reads import Reads
 from mesh_core.database.requests import RecordKind
 
 
@@ -69,11 +69,14 @@ class RecordStore:
         rows = await self._pool.fetch(_MEMBERS_BEHIND, account, kind, key, after, limit)
         return [_stored(row) for row in rows]
 
-    async def naming(self, account: UUID, kind: RecordKind, marks: Collection[bytes]) -> list[StoredRecord]:
-        """All records of a kind with one of these bytes somewhere in their values, by their keys. Raises
-        `DeadlineExceeded` SEARCH_TOO_LONG, too: it looks at each record of the kind.
+    async def groups_of(
+        self, account: UUID, members: Collection[str], after: str, limit: int
+    ) -> list[StoredRecord]:
+        """At most `limit` groups of an account behind `after` that have a member with one of these addresses,
+        by their addresses.
         """
-        return [_stored(row) for row in await searched(self._pool, _NAMING, account, kind, [*marks])]
+        rows = await self._pool.fetch(_GROUPS_OF, account, [*members], after, limit)
+        return [_stored(row) for row in rows]
 
 
 def _stored(row: Record) -> StoredRecord:
@@ -114,6 +117,7 @@ _OF_ANY_KIND = """SELECT value FROM account_record
 _OF_MEMBERS = f"{_SELECT} WHERE account = $1 AND kind = $2 AND key = $3 AND member = ANY ($4::text[])"
 _MEMBERS_BEHIND = f"""{_SELECT} WHERE account = $1 AND kind = $2 AND key = $3 AND member > $4
   ORDER BY member LIMIT $5"""
-_NAMING = f"""{_SELECT} WHERE account = $1 AND kind = $2
-  AND EXISTS (SELECT FROM unnest($3::bytea[]) AS mark WHERE position(mark IN value) > 0) ORDER BY key"""
+_GROUPS_OF = f"""{_SELECT} WHERE account = $1 AND kind = 10 AND member = '' AND key > $3 AND key IN (
+    SELECT key FROM account_record WHERE account = $1 AND kind = 11 AND member = ANY ($2::text[]))
+  ORDER BY key LIMIT $4"""  # noqa: S608 - constants
 _ANSWERED = "SELECT digest, answer FROM request WHERE scope = $1 AND method = $2 AND request_id = $3"

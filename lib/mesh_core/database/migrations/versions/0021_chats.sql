@@ -4,7 +4,9 @@ ALTER TABLE message ADD COLUMN beside smallint;     -- null: a message as any ot
 
 CREATE TABLE chat (
   account       uuid             NOT NULL,      -- no reference: the journal writes it
-  chat          text COLLATE "C" NOT NULL,      -- its address, as messages have it
+  chat          text COLLATE "C" NOT NULL,      -- an address, as messages have it
+  same_as       text COLLATE "C",               -- the chat that messages under this address are in: itself, or another address of the
+                                                -- same person, and then `read_until` alone is used here; null: nobody has looked yet
   last_message  uuid,                           -- null: it was cleared
   last_time     timestamptz      NOT NULL,      -- of the last message, by the network; without one, when the chat was made
   unread        int              NOT NULL DEFAULT 0,
@@ -18,8 +20,13 @@ CREATE TABLE chat (
   mute_until    bigint           NOT NULL DEFAULT 0,        -- microseconds since the epoch; 0: it is not muted
   disappear     int              NOT NULL DEFAULT 0,        -- seconds after which messages disappear; 0: never
   name          text             NOT NULL DEFAULT '',       -- what the network calls it
-  PRIMARY KEY (account, chat)                   -- the one index: an account has thousands at most, which are read and sorted
+  PRIMARY KEY (account, chat)                   -- an account has thousands at most, which are read and sorted
 ) WITH (fillfactor = 80);
+CREATE INDEX chat_other_address ON chat (account, same_as) WHERE same_as <> chat;
+CREATE INDEX chat_new_address ON chat (account) WHERE same_as IS NULL;
+
+ALTER TABLE person_identity ADD COLUMN folded boolean NOT NULL DEFAULT false;  -- there is one chat of all these names, if any
+CREATE INDEX person_identity_new ON person_identity (account) WHERE NOT folded;
 
 CREATE TABLE chat_fold (
   account uuid PRIMARY KEY,                     -- no reference, as above
@@ -33,39 +40,129 @@ ALTER TABLE job ADD COLUMN shard smallint;          -- of the account; null: nob
 CREATE INDEX job_of_shard ON job (kind, shard) WHERE end_time IS NULL AND shard IS NOT NULL;
 CREATE TYPE journal_job AS (acc int, job uuid, state smallint, detail text, done bigint, error bytea);
 
+CREATE INDEX account_record_group_member ON account_record (account, member, key) WHERE kind = 11;  -- in which groups somebody is
+
 CREATE FUNCTION uuid_time(id uuid) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT to_timestamp(('x0000' || left(translate(id::text, '-', ''), 12))::bit(64)::bigint / 1000.0)
 $$;
 COMMENT ON FUNCTION uuid_time IS 'When a UUIDv7 was made.';
 
--- Folds an account's messages into its chats; returns how many were new, at most `most`: as long as it is that many, there may be more.
--- Ids are almost in the order of their commits: what is up to five minutes behind is looked at again, which changes nothing where it is
--- folded already. Any process may call it, at any time.
+CREATE FUNCTION chat_addresses(of_account uuid, head text) RETURNS text[] LANGUAGE sql STABLE AS $$
+  SELECT head || array(SELECT chat FROM chat WHERE account = of_account AND same_as = head AND same_as <> chat ORDER BY chat)
+$$;
+COMMENT ON FUNCTION chat_addresses IS 'All addresses that messages of a chat have.';
+
+-- A number or a user name that was told of somebody else later, whose lasting id is another, is no longer this person's.
+CREATE FUNCTION person_names(p person_identity) RETURNS text[] LANGUAGE sql STABLE AS $$
+  SELECT array_remove(ARRAY[
+    'user:' || nullif(p.user_id, ''), 'hidden:' || nullif(p.hidden_id, ''),
+    CASE WHEN p.phone <> '' AND NOT EXISTS (SELECT FROM person_identity l WHERE l.account = p.account AND l.phone <> ''
+        AND l.phone = p.phone AND (l.update_time, l.person) > (p.update_time, p.person)
+        AND (least(l.user_id, p.user_id) <> '' AND l.user_id <> p.user_id
+          OR least(l.hidden_id, p.hidden_id) <> '' AND l.hidden_id <> p.hidden_id)) THEN 'phone:' || p.phone END,
+    CASE WHEN p.username <> '' AND NOT EXISTS (SELECT FROM person_identity l WHERE l.account = p.account AND l.username <> ''
+        AND l.username = p.username AND (l.update_time, l.person) > (p.update_time, p.person)
+        AND (least(l.user_id, p.user_id) <> '' AND l.user_id <> p.user_id
+          OR least(l.hidden_id, p.hidden_id) <> '' AND l.hidden_id <> p.hidden_id)) THEN 'username:' || p.username END], NULL)
+$$;
+
+CREATE FUNCTION person_names(of_account uuid, address text) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  names text[] := ARRAY[address]; more text[];
+BEGIN
+  LOOP
+    SELECT array_agg(DISTINCT name) INTO more FROM person_identity p, person_names(p) AS valid, unnest(valid) AS name
+      WHERE p.account = of_account AND valid && names AND name <> ALL (names)
+        AND (p.person = ANY (names)
+          OR p.phone <> '' AND p.phone = ANY (array(SELECT substr(n, 7) FROM unnest(names) AS n WHERE n LIKE 'phone:%'))
+          OR p.hidden_id <> '' AND p.hidden_id = ANY (array(SELECT substr(n, 8) FROM unnest(names) AS n WHERE n LIKE 'hidden:%'))
+          OR p.username <> '' AND p.username = ANY (array(SELECT substr(n, 10) FROM unnest(names) AS n WHERE n LIKE 'username:%')));
+    IF more IS NULL THEN
+      RETURN names;
+    END IF;
+    names := names || more;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION person_names(uuid, text) IS 'All addresses of who has this one, as far as an account was told.';
+
+-- Makes one chat of those that a person has, whose names these are. What was set of one of them is set of it, but that it is archived
+-- only where all were; it stands under the number, where messages have it. Whoever has lost a number to this person leaves it the
+-- chat that it was in, and has one of their own from their next message on.
+CREATE FUNCTION chat_join(of_account uuid, names text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  heads text[]; head text; addresses text[]; left_behind text[]; one text;
+BEGIN
+  SELECT array_agg(DISTINCT coalesce(same_as, chat)) INTO heads FROM chat WHERE account = of_account AND chat = ANY (names);
+  addresses := heads || array(SELECT chat FROM chat WHERE account = of_account AND same_as = ANY (heads) AND same_as <> chat);
+  WITH leaving AS (
+    UPDATE chat c SET same_as = c.chat, last_message = NULL, unread = 0, emptied_until = NULL, deleted = true, archived = false,
+        marked_unread = false, pinned = false, mute_until = 0, disappear = 0, name = '', last_time = h.last_time, counted = h.counted
+      FROM chat h
+      WHERE c.account = of_account AND c.chat = ANY (addresses) AND c.chat <> ALL (heads) AND c.chat <> ALL (names)
+        AND h.account = of_account AND h.chat = c.same_as
+        AND split_part(c.chat, ':', 1) IN ('user', 'hidden')
+        AND EXISTS (SELECT FROM unnest(names) AS n WHERE split_part(n, ':', 1) = split_part(c.chat, ':', 1))
+      RETURNING c.chat)
+  SELECT coalesce(array_agg(chat), '{}') INTO left_behind FROM leaving;
+  addresses := array(SELECT unnest(addresses) EXCEPT SELECT unnest(left_behind));
+  SELECT chat INTO head FROM unnest(addresses) AS chat
+    ORDER BY array_position(ARRAY['phone', 'user', 'hidden', 'username'], split_part(chat, ':', 1)), chat COLLATE "C" LIMIT 1;
+  IF heads <> ARRAY[head] THEN
+    UPDATE chat c SET last_message = m.last_message, last_time = m.last_time, unread = m.unread, counted = m.counted,
+        emptied_until = m.emptied_until, deleted = m.deleted, archived = m.archived, marked_unread = m.marked_unread,
+        pinned = m.pinned, mute_until = m.mute_until, disappear = m.disappear, name = m.name
+      FROM (SELECT (array_agg(last_message ORDER BY last_time DESC, last_message DESC) FILTER (WHERE last_message IS NOT NULL))[1]
+            AS last_message,
+          coalesce(max(last_time) FILTER (WHERE last_message IS NOT NULL), max(last_time)) AS last_time,
+          sum(unread) AS unread, max(counted::text)::uuid AS counted, max(emptied_until::text)::uuid AS emptied_until,
+          bool_and(deleted) AS deleted, bool_or(archived) AND bool_and(archived OR deleted) AS archived,
+          bool_or(marked_unread) AS marked_unread, bool_or(pinned) AS pinned, max(mute_until) AS mute_until,
+          max(disappear) AS disappear,
+          coalesce((array_agg(name ORDER BY chat <> head, chat) FILTER (WHERE name <> ''))[1], '') AS name
+        FROM chat WHERE account = of_account AND chat = ANY (heads)) AS m
+      WHERE c.account = of_account AND c.chat = head;
+  END IF;
+  UPDATE chat SET same_as = head WHERE account = of_account AND chat = ANY (addresses) AND same_as IS DISTINCT FROM head;
+  FOREACH one IN ARRAY left_behind LOOP
+    PERFORM chat_join(of_account, person_names(of_account, one));
+  END LOOP;
+END $$;
+
+-- Folds an account's messages, and what was learnt of who is who, into its chats; returns how many of either were new, at most `most`:
+-- as long as it is that many, there may be more. Ids are almost in the order of their commits: what is up to five minutes behind is
+-- looked at again, which changes nothing where it is folded already. Any process may call it, at any time.
 CREATE FUNCTION chat_fold(of_account uuid, most int) RETURNS int LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
-  since uuid; late uuid; latest uuid; before uuid; looked int;
+  since uuid; late uuid; latest uuid; before uuid; looked int; learnt int; several text[]; one text;
 BEGIN
   SELECT until INTO since FROM chat_fold WHERE account = of_account;
   IF since IS NULL THEN
     INSERT INTO chat_fold (account, until) VALUES (of_account, '00000000-0000-0000-0000-000000000000') ON CONFLICT DO NOTHING;
   END IF;
   late := CASE WHEN uuid_time(since) < '2000-01-01' THEN since ELSE uuid_at(uuid_time(since) - interval '5 minutes') END;
-  IF NOT EXISTS (SELECT FROM message WHERE account = of_account AND (late IS NULL OR id > late)) THEN
+  IF NOT EXISTS (SELECT FROM message WHERE account = of_account AND (late IS NULL OR id > late))
+    AND NOT EXISTS (SELECT FROM person_identity WHERE account = of_account AND NOT folded)
+    AND NOT EXISTS (SELECT FROM chat WHERE account = of_account AND same_as IS NULL) THEN
     RETURN 0;
   END IF;
   SELECT until, read INTO since, before FROM chat_fold WHERE account = of_account FOR UPDATE;
   late := CASE WHEN uuid_time(since) < '2000-01-01' THEN since ELSE uuid_at(uuid_time(since) - interval '5 minutes') END;
   SELECT count(*), (array_agg(id ORDER BY id DESC))[1] INTO looked, latest
     FROM (SELECT id FROM message WHERE account = of_account AND id > since ORDER BY id LIMIT most) AS new;
+  IF looked = most THEN                    -- it is called again, and then looks behind
+    late := since;
+  END IF;
   WITH came AS (
-    SELECT m.id, m.chat, m.direction, m.beside, coalesce(m.network_time, uuid_time(m.id)) AS at FROM message m
+    SELECT m.id, coalesce(a.same_as, m.chat) AS chat, m.direction, m.beside, coalesce(m.network_time, uuid_time(m.id)) AS at,
+      (m.id > a.read_until) IS NOT FALSE AS unread
+    FROM message m LEFT JOIN chat a ON a.account = of_account AND a.chat = m.chat
     WHERE m.account = of_account AND m.id > late AND m.id <= coalesce(latest, since)
       AND m.chat NOT IN ('status', 'hidden:erased') AND m.beside IS DISTINCT FROM 2),
   folded AS (
     SELECT f.chat, max(f.at) AS at, (array_agg(f.id ORDER BY f.at DESC, f.id DESC))[1] AS last,
-      count(*) FILTER (WHERE f.direction = 2 AND f.beside IS NULL AND f.id > greatest(c.counted, before)) AS unread,
+      count(*) FILTER (WHERE f.direction = 2 AND f.beside IS NULL AND f.unread AND f.id > greatest(c.counted, before)) AS unread,
       (array_agg(f.id ORDER BY f.id DESC) FILTER (WHERE f.direction = 2))[1] AS counted
     FROM came f LEFT JOIN chat c ON c.account = of_account AND c.chat = f.chat
     WHERE c.emptied_until IS NULL OR f.id > c.emptied_until GROUP BY f.chat)
@@ -78,349 +175,39 @@ BEGIN
       last_time = CASE WHEN c.last_message IS NULL THEN excluded.last_time ELSE greatest(c.last_time, excluded.last_time) END
       WHERE excluded.unread > 0 OR c.last_message IS NULL OR (excluded.last_time, excluded.last_message) > (c.last_time, c.last_message);
   UPDATE chat_fold SET until = latest WHERE account = of_account AND latest > until;
-  RETURN looked;
+  WITH marked AS (
+    UPDATE person_identity SET folded = true WHERE account = of_account AND person IN (
+      SELECT person FROM person_identity WHERE account = of_account AND NOT folded ORDER BY person LIMIT most)
+    RETURNING person, phone, user_id, hidden_id, username),
+  told AS (   -- what is new, and of whom there is a new address
+    SELECT * FROM marked
+    UNION ALL SELECT p.person, p.phone, p.user_id, p.hidden_id, p.username FROM chat c JOIN person_identity p
+      ON p.account = of_account AND p.person = c.chat WHERE c.account = of_account AND c.same_as IS NULL
+    UNION ALL SELECT p.person, p.phone, p.user_id, p.hidden_id, p.username FROM chat c JOIN person_identity p
+      ON p.account = of_account AND p.phone <> '' AND p.phone = substr(c.chat, 7)
+      WHERE c.account = of_account AND c.same_as IS NULL AND c.chat LIKE 'phone:%'
+    UNION ALL SELECT p.person, p.phone, p.user_id, p.hidden_id, p.username FROM chat c JOIN person_identity p
+      ON p.account = of_account AND p.hidden_id <> '' AND p.hidden_id = substr(c.chat, 8)
+      WHERE c.account = of_account AND c.same_as IS NULL AND c.chat LIKE 'hidden:%'
+    UNION ALL SELECT p.person, p.phone, p.user_id, p.hidden_id, p.username FROM chat c JOIN person_identity p
+      ON p.account = of_account AND p.username <> '' AND p.username = substr(c.chat, 10)
+      WHERE c.account = of_account AND c.same_as IS NULL AND c.chat LIKE 'username:%')
+  SELECT (SELECT count(*) FROM marked), array_agg(DISTINCT person) INTO learnt, several FROM told t
+    WHERE 1 < (SELECT count(*) FROM chat WHERE account = of_account
+        AND chat IN ('user:' || t.user_id, 'hidden:' || t.hidden_id, 'phone:' || t.phone, 'username:' || t.username))
+      OR t.phone <> '' AND EXISTS (SELECT FROM person_identity o
+        WHERE o.account = of_account AND o.phone <> '' AND o.phone = t.phone AND o.person <> t.person)
+      OR t.hidden_id <> '' AND EXISTS (SELECT FROM person_identity o
+        WHERE o.account = of_account AND o.hidden_id <> '' AND o.hidden_id = t.hidden_id AND o.person <> t.person)
+      OR t.username <> '' AND EXISTS (SELECT FROM person_identity o
+        WHERE o.account = of_account AND o.username <> '' AND o.username = t.username AND o.person <> t.person);
+  FOREACH one IN ARRAY coalesce(several, '{}') LOOP
+    PERFORM chat_join(of_account, person_names(of_account, one));
+  END LOOP;
+  UPDATE chat SET same_as = chat WHERE account = of_account AND same_as IS NULL;
+  RETURN greatest(looked, learnt);
 END $$;
 
--- Writing -------------------------------------------------------------------------------------------------------------
-
--- As before, but that it takes changes of chats, too. What is null of one stays as it is; what can be set makes the chat where there is
--- none.
+-- A change of a chat for `journal_write`, which 0022 has. What is null stays as it is; what can be set makes the chat where there is none.
 CREATE TYPE journal_chat AS (acc int, chat text, time bigint, deleted boolean, cleared boolean, read_until uuid,
   archived boolean, marked_unread boolean, pinned boolean, mute_until bigint, disappear int, name text);
-DROP FUNCTION journal_write;
-
--- One batch = one call = one transaction. a_* has a row for each account, the other kinds point at it.
--- An array may be shorter than its fellows where the rest would be null. Answers null, or what is not plain success:
---   refused    rows of a_* whose shard is not mine under that epoch: nothing of these accounts was written
---   message    row of m_* -> [first result, same payload]: the request id was used before, nothing of the row was written
---   action     the same for `actions`
---   repeat     row of `inbound` -> the message it was stored as before; nothing of the row was written
--- The answer stays small, so that a frozen client never blocks the server while it sends.
-CREATE FUNCTION journal_write(
-  me text, number bigint,
-  a_shard smallint[], a_epoch bigint[], a_account uuid[], a_tenant uuid[],
-  m_acc int[], m_id uuid[], m_method smallint[], m_request text[], m_digest bytea[], m_chat text[], m_content bytea[],
-  m_event uuid[], m_type text[], m_body bytea[],
-  m_network text[], m_trace text[], m_priority smallint[], m_due bigint[], m_external text[], m_labels text[],
-  s_acc int[], s_id uuid[], s_status smallint[], s_time bigint[],
-  s_sent bigint[], s_failure smallint[], s_code int[], s_detail text[], s_network text[], s_round smallint[],
-  e_acc int[], e_id uuid[], e_type text[], e_body bytea[], e_status int[],
-  c_acc int[], c_blob bytea[],
-  inbound journal_inbound[], actions journal_action[], sessions journal_session[], disconnects journal_disconnect[],
-  contents journal_content[], fetches journal_fetch[], receipts journal_receipt[],
-  give_back smallint[], give_back_epoch bigint[],
-  e_become smallint[] DEFAULT '{}', e_receipt int[] DEFAULT '{}', people journal_person[] DEFAULT '{}', marks journal_mark[] DEFAULT '{}',
-  places journal_place[] DEFAULT '{}', refs journal_reference[] DEFAULT '{}', driver_rows journal_driver_row[] DEFAULT '{}',
-  records journal_record[] DEFAULT '{}', answers journal_answer[] DEFAULT '{}', chats journal_chat[] DEFAULT '{}')
-RETURNS jsonb LANGUAGE plpgsql
--- Plans are cached from the first calls, often over empty tables, with arrays guessed at 10 elements: without these a status
--- change scans `message` whole, for as long as the connection lives. Array x table is always one index probe per element here.
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-AS $$
-#variable_conflict use_column
-DECLARE
-  gone int[]; skip int[] := '{}'; risen int[]; was jsonb; told int[]; reply jsonb; found_before jsonb; written int; expected int; settling uuid[];
-  messages int := cardinality(m_id); arrived int := cardinality(inbound); acted int := cardinality(actions);
-BEGIN
-  IF give_back <> '{}' THEN                -- lock order: shards come first
-    PERFORM FROM shard_fence WHERE shard = ANY (give_back) ORDER BY shard FOR NO KEY UPDATE;
-  END IF;
-  -- FENCE. Nobody can take a shard from me without expiring me, and expiring needs FOR UPDATE on this row: one lock guards all.
-  PERFORM FROM node_incarnation WHERE id = me AND NOT expired FOR KEY SHARE;
-  IF NOT FOUND THEN
-    RAISE EXCEPTION 'incarnation % has expired', me USING ERRCODE = 'SM001';
-  END IF;
-  -- RESEND. The same number again, from any connection, in any order, gets the first answer and does nothing. A row per batch,
-  -- not one row updated: under any long transaction of the instance the dead versions of a hot row pile up.
-  INSERT INTO node_journal (incarnation, batch) VALUES (me, number) ON CONFLICT DO NOTHING;   -- waits for the rival
-  IF NOT FOUND THEN
-    RETURN (SELECT j.answer FROM node_journal j WHERE j.incarnation = me AND j.batch = number);
-  END IF;
-  -- EPOCH. A later statement has a later snapshot than the lock, so this plain read is current. Sound only in READ COMMITTED.
-  SELECT array_agg(acc::int) INTO gone FROM unnest(a_shard, a_epoch) WITH ORDINALITY AS a(shard, epoch, acc)
-    LEFT JOIN shard_fence f ON f.shard = a.shard
-    WHERE (f.holder = me AND f.epoch = a.epoch AND NOT f.released) IS NOT TRUE;
-  IF gone IS NULL THEN gone := '{}'; ELSE reply := jsonb_build_object('refused', to_jsonb(gone)); END IF;
-
-  IF messages > 0 THEN
-    INSERT INTO request (scope, method, request_id, digest, result)
-      SELECT a_account[acc], method, request, digest, id
-      FROM unnest(m_acc, m_method, m_request, m_digest, m_id) AS m(acc, method, request, digest, id)
-      WHERE request IS NOT NULL AND acc <> ALL (gone)
-      ON CONFLICT DO NOTHING;              -- waits for a rival that has not committed yet
-    GET DIAGNOSTICS written = ROW_COUNT;
-    IF written < messages THEN             -- rare: refused, without a request id, or there before
-      SELECT jsonb_object_agg(row, jsonb_build_array(r.result, r.digest = m.digest)), coalesce(array_agg(row::int), '{}')
-        INTO found_before, skip
-        FROM unnest(m_acc, m_method, m_request, m_digest, m_id) WITH ORDINALITY AS m(acc, method, request, digest, id, row)
-        JOIN request r ON r.scope = a_account[acc] AND r.method = m.method AND r.request_id = m.request AND r.result <> m.id
-        WHERE acc <> ALL (gone);
-      IF skip <> '{}' THEN
-        reply := coalesce(reply, '{}') || jsonb_build_object('message', found_before);
-      END IF;
-    END IF;
-    INSERT INTO message (id, account, epoch, direction, origin, status, priority, chat, network_id, content, traceparent, external_id,
-        labels, beside)
-      SELECT id, a_account[acc], a_epoch[acc], 1, 1, 10, coalesce(priority, 0), chat, coalesce(network, ''), content,
-        coalesce(trace, ''), coalesce(external, ''), labels::jsonb, CASE method WHEN 4 THEN 2 END   -- reactions
-      FROM unnest(m_acc, m_id, m_chat, m_content, m_network, m_trace, m_priority, m_external, m_labels, m_method) WITH ORDINALITY
-        AS m(acc, id, chat, content, network, trace, priority, external, labels, method, row)
-      WHERE acc <> ALL (gone) AND row <> ALL (skip);
-    INSERT INTO outbox (shard, message, account, priority, due_at)
-      SELECT a_shard[acc], id, a_account[acc], coalesce(priority, 0),
-        coalesce(at_micros(due), now())
-      FROM unnest(m_acc, m_id, m_priority, m_due) WITH ORDINALITY AS m(acc, id, priority, due, row)
-      WHERE acc <> ALL (gone) AND row <> ALL (skip);
-    INSERT INTO event (id, seq, tenant, account, epoch, type, body)
-      SELECT id, row, a_tenant[acc], a_account[acc], a_epoch[acc], type, body
-      FROM unnest(m_acc, m_event, m_type, m_body) WITH ORDINALITY AS m(acc, id, type, body, row)
-      WHERE acc <> ALL (gone) AND row <> ALL (skip);
-  END IF;
-
-  IF arrived > 0 THEN
-    INSERT INTO network_message (account, network_id, message)
-      SELECT a_account[acc], network_id, id FROM unnest(inbound) WHERE acc <> ALL (gone)
-      ON CONFLICT DO NOTHING;
-    GET DIAGNOSTICS written = ROW_COUNT;
-    skip := '{}';
-    IF written < arrived THEN
-      SELECT jsonb_object_agg(row, n.message), coalesce(array_agg(row::int), '{}') INTO found_before, skip
-        FROM (SELECT row_number() OVER () AS row, * FROM unnest(inbound)) i
-        JOIN network_message n ON n.account = a_account[i.acc] AND n.network_id = i.network_id AND n.message <> i.id
-        WHERE acc <> ALL (gone);
-      IF skip <> '{}' THEN
-        reply := coalesce(reply, '{}') || jsonb_build_object('repeat', found_before);
-      END IF;
-    END IF;
-    INSERT INTO message (id, account, epoch, direction, origin, status, chat, network_id, content, traceparent, network_time, beside)
-      SELECT id, a_account[acc], a_epoch[acc], direction, CASE direction WHEN 1 THEN 2 ELSE 0 END, status, chat, network_id, content,
-        traceparent, at_micros(network_time),
-        CASE WHEN type IS NULL THEN 1 WHEN type IN ('message.reaction', 'poll.voted') THEN 2 END
-      FROM (SELECT row_number() OVER () AS row, * FROM unnest(inbound)) i WHERE acc <> ALL (gone) AND row <> ALL (skip);
-    INSERT INTO event (id, seq, tenant, account, epoch, type, body)
-      SELECT event, messages + row, a_tenant[acc], a_account[acc], a_epoch[acc], type, body
-      FROM (SELECT row_number() OVER () AS row, * FROM unnest(inbound)) i
-      WHERE event IS NOT NULL AND acc <> ALL (gone) AND row <> ALL (skip);
-    INSERT INTO media_fetch (message, account, shard, blob)
-      SELECT id, a_account[acc], a_shard[acc], media
-      FROM (SELECT row_number() OVER () AS row, * FROM unnest(inbound)) i
-      WHERE media IS NOT NULL AND acc <> ALL (gone) AND row <> ALL (skip);
-  END IF;
-
-  IF acted > 0 THEN
-    INSERT INTO request (scope, method, request_id, digest, result, answer)
-      SELECT a_account[acc], method, request_id, digest, result, (SELECT answer FROM unnest(answers) AS n WHERE n.result = x.result)
-      FROM unnest(actions) AS x WHERE acc <> ALL (gone)
-      ON CONFLICT DO NOTHING;
-    GET DIAGNOSTICS written = ROW_COUNT;
-    skip := '{}';
-    IF written < acted THEN
-      SELECT jsonb_object_agg(row, jsonb_build_array(r.result, r.digest = x.digest)), coalesce(array_agg(row::int), '{}')
-        INTO found_before, skip
-        FROM (SELECT row_number() OVER () AS row, * FROM unnest(actions)) x
-        JOIN request r ON r.scope = a_account[x.acc] AND r.method = x.method AND r.request_id = x.request_id AND r.result <> x.result
-        WHERE acc <> ALL (gone);
-      IF skip <> '{}' THEN
-        reply := coalesce(reply, '{}') || jsonb_build_object('action', found_before);
-      END IF;
-    END IF;
-    INSERT INTO event (id, seq, tenant, account, epoch, type, body)
-      SELECT event, messages + arrived + row, a_tenant[acc], a_account[acc], a_epoch[acc], type, body
-      FROM (SELECT row_number() OVER () AS row, * FROM unnest(actions)) x
-      WHERE event IS NOT NULL AND acc <> ALL (gone) AND row <> ALL (skip);
-  END IF;
-
-  IF s_id <> '{}' THEN                     -- the writer has already reduced: as a rule one row per message, else one in each round
-    risen := '{}';
-    IF e_become <> '{}' THEN               -- several events of one change: each is told if it alone would have been news
-      SELECT jsonb_object_agg(s.row, m.status) INTO was
-        FROM unnest(s_acc, s_id) WITH ORDINALITY AS s(acc, id, row)
-        JOIN message m ON m.account = a_account[s.acc] AND m.id = s.id
-        WHERE s.row IN (SELECT status FROM unnest(e_status, e_become) AS e(status, become) WHERE become IS NOT NULL);
-    END IF;
-    FOR turn IN 0 .. CASE s_round WHEN '{}' THEN 0 ELSE (SELECT max(r) FROM unnest(s_round) AS r) END LOOP
-      WITH changed AS (
-        UPDATE message m SET status = s.status, update_time = at_micros(s.time),
-            network_time = coalesce(at_micros(s.sent), m.network_time),
-            failure = coalesce(s.failure, 0), failure_code = s.code, failure_detail = coalesce(s.detail, ''),
-            network_id = coalesce(s.network, m.network_id)
-          FROM unnest(s_acc, s_id, s_status, s_time, s_sent, s_failure, s_code, s_detail, s_network, s_round) WITH ORDINALITY
-            AS s(acc, id, status, time, sent, failure, code, detail, network, round, row)
-          WHERE m.account = a_account[s.acc] AND m.id = s.id AND message_may_become(m.status, s.status) AND acc <> ALL (gone)
-            AND coalesce(s.round, 0) = turn
-          RETURNING s.row)
-      SELECT risen || coalesce(array_agg(row::int), '{}') INTO risen FROM changed;
-    END LOOP;
-    DELETE FROM outbox o USING unnest(s_acc, s_id, s_status) AS s(acc, id, status)
-      WHERE o.shard = a_shard[acc] AND o.message = s.id AND s.status NOT IN (10, 20) AND acc <> ALL (gone);
-    IF s_network <> '{}' THEN              -- networks that choose the id themselves
-      INSERT INTO network_message (account, network_id, message)
-        SELECT a_account[acc], network, id FROM unnest(s_acc, s_id, s_network) WITH ORDINALITY AS s(acc, id, network, row)
-        WHERE network IS NOT NULL AND row = ANY (risen) ON CONFLICT DO NOTHING;
-    END IF;
-  END IF;
-  IF receipts <> '{}' THEN
-    IF e_receipt <> '{}' THEN
-      SELECT array_agg(r.row::int) INTO told FROM (SELECT row_number() OVER () AS row, * FROM unnest(receipts)) r
-        LEFT JOIN message_receipt old ON old.message = r.message AND old.member = r.member
-        WHERE old.status IS NULL OR old.status < r.status;
-    END IF;
-    INSERT INTO message_receipt AS old (message, member, status, time)
-      SELECT DISTINCT ON (message, member) message, member, status, at_micros(time) FROM unnest(receipts) WHERE acc <> ALL (gone)
-        ORDER BY message, member, status DESC
-      ON CONFLICT (message, member) DO UPDATE SET status = excluded.status, time = excluded.time WHERE old.status < excluded.status;
-  END IF;
-  IF places <> '{}' THEN
-    UPDATE message m SET direction = p.direction, origin = CASE p.direction WHEN 1 THEN 2 ELSE 0 END, status = p.status, chat = p.chat,
-        content = p.content, network_time = at_micros(p.network_time), edit_time = at_micros(p.edit_time)
-      FROM unnest(places) AS p WHERE m.account = a_account[p.acc] AND m.id = p.id AND acc <> ALL (gone)
-        AND m.network_time IS NULL AND octet_length(m.content) > 0;
-  END IF;
-  IF contents <> '{}' THEN                 -- what was emptied since it was read stays so
-    UPDATE message m SET content = c.content, edit_time = coalesce(at_micros(c.edit_time), m.edit_time)
-      FROM unnest(contents) AS c WHERE m.account = a_account[c.acc] AND m.id = c.id AND acc <> ALL (gone)
-        AND octet_length(m.content) > 0;
-  END IF;
-  IF marks <> '{}' THEN
-    INSERT INTO media_fetch (message, account, shard, blob)
-      SELECT message, a_account[acc], a_shard[acc], blob FROM unnest(marks) WHERE acc <> ALL (gone) ON CONFLICT DO NOTHING;
-  END IF;
-  IF fetches <> '{}' THEN
-    DELETE FROM media_fetch f USING unnest(fetches) AS x WHERE f.message = x.message AND x.retry_at IS NULL AND acc <> ALL (gone);
-    UPDATE media_fetch f SET attempts = attempts + 1, due_at = at_micros(x.retry_at) FROM unnest(fetches) AS x
-      WHERE f.message = x.message AND x.retry_at IS NOT NULL AND acc <> ALL (gone);
-  END IF;
-
-  IF refs <> '{}' THEN                     -- to media that were deleted meanwhile there are none
-    PERFORM FROM media WHERE id IN (SELECT media FROM unnest(refs)) ORDER BY id FOR KEY SHARE;
-    WITH referring AS (
-      INSERT INTO media_reference AS old (media, message, tenant, account, category, create_time)
-        SELECT DISTINCT ON (m.id, r.message) m.id, r.message, m.tenant, a_account[r.acc], r.category,
-          coalesce(at_micros(r.since), now())
-        FROM (SELECT row_number() OVER () AS row, * FROM unnest(refs)) r
-          JOIN media m ON m.id = r.media AND m.tenant = a_tenant[r.acc]
-          JOIN message s ON s.account = a_account[r.acc] AND s.id = r.message
-        WHERE acc <> ALL (gone) ORDER BY m.id, r.message, r.row DESC
-        ON CONFLICT (media, message) DO UPDATE SET category = excluded.category, create_time = excluded.create_time
-          WHERE old.category <> excluded.category
-        RETURNING media)
-    SELECT array_agg(media) INTO settling FROM referring;
-    PERFORM media_settle(settling);
-  END IF;
-
-  IF e_id <> '{}' THEN
-    -- e_status: only if that row of s_* rose; e_become: and the status before it may become this one;
-    -- e_receipt: only if that row of `receipts` says more than was known
-    INSERT INTO event (id, seq, tenant, account, epoch, type, body)
-      SELECT id, messages + arrived + acted + row, a_tenant[acc], a_account[acc], a_epoch[acc], type, body
-      FROM unnest(e_acc, e_id, e_type, e_body, e_status, e_become, e_receipt) WITH ORDINALITY
-        AS e(acc, id, type, body, status, become, receipt, row)
-      WHERE acc <> ALL (gone) AND (status IS NULL OR status = ANY (risen))
-        AND (become IS NULL OR message_may_become((was ->> status::text)::smallint, become))
-        AND (receipt IS NULL OR receipt = ANY (told));
-  END IF;
-  IF sessions <> '{}' THEN
-    INSERT INTO session (account, tenant, epoch, node, state, cause, detail, phone, network_user_id, push_name, paired,
-        recent_failures, sent, received, failed, connects, settings, connect_time, last_heard_time, next_connect_time, update_time,
-        hidden_id, last_inbound_time, restrictions)
-      SELECT a_account[acc], a_tenant[acc], a_epoch[acc], node, state, cause, detail, phone, network_user_id, push_name, paired,
-        recent_failures, sent, received, failed, connects, settings, at_micros(connect_time), at_micros(last_heard_time),
-        at_micros(next_connect_time), at_micros(update_time), hidden_id, at_micros(last_inbound_time), restrictions
-      FROM unnest(sessions) WHERE acc <> ALL (gone)
-      ON CONFLICT (account) DO UPDATE SET epoch = excluded.epoch, node = excluded.node, state = excluded.state,
-        cause = excluded.cause, detail = excluded.detail, phone = excluded.phone, network_user_id = excluded.network_user_id,
-        push_name = excluded.push_name, paired = excluded.paired, recent_failures = excluded.recent_failures,
-        sent = excluded.sent, received = excluded.received, failed = excluded.failed, connects = excluded.connects,
-        settings = excluded.settings, connect_time = excluded.connect_time, last_heard_time = excluded.last_heard_time,
-        next_connect_time = excluded.next_connect_time, update_time = excluded.update_time, hidden_id = excluded.hidden_id,
-        last_inbound_time = excluded.last_inbound_time, restrictions = excluded.restrictions;
-  END IF;
-  IF disconnects <> '{}' THEN
-    INSERT INTO disconnect (account, id, cause, detail, node, connect_time, disconnect_time)
-      SELECT a_account[acc], id, cause, detail, node, at_micros(connect_time), at_micros(disconnect_time)
-      FROM unnest(disconnects) WHERE acc <> ALL (gone);
-  END IF;
-  IF c_acc <> '{}' THEN                    -- the writer has already reduced: one row per account
-    INSERT INTO credential (account, epoch, blob)
-      SELECT a_account[acc], a_epoch[acc], blob FROM unnest(c_acc, c_blob) AS c(acc, blob) WHERE acc <> ALL (gone)
-      ON CONFLICT (account) DO UPDATE SET epoch = excluded.epoch, blob = excluded.blob;
-  END IF;
-  IF driver_rows <> '{}' THEN              -- also where the message that they came with is a repeat; the writer has already reduced:
-    DELETE FROM driver_row d USING unnest(driver_rows) AS r      -- without a key first, then one change of a key
-      WHERE r.key IS NULL AND d.account = a_account[r.acc] AND r.acc <> ALL (gone);
-    DELETE FROM driver_row_count d USING unnest(driver_rows) AS r
-      WHERE r.key IS NULL AND d.account = a_account[r.acc] AND r.acc <> ALL (gone);
-    WITH cut AS (
-      DELETE FROM driver_row d USING unnest(driver_rows) AS r
-        WHERE r.value IS NULL AND d.account = a_account[r.acc] AND d.key = r.key AND r.acc <> ALL (gone) RETURNING d.account),
-    put AS (
-      INSERT INTO driver_row AS d (account, key, value)
-        SELECT a_account[r.acc], r.key, r.value FROM unnest(driver_rows) AS r WHERE r.value IS NOT NULL AND r.acc <> ALL (gone)
-        ON CONFLICT (account, key) DO UPDATE SET value = excluded.value RETURNING d.account, d.xmax = 0 AS added)
-    INSERT INTO driver_row_count AS old (account, rows)
-      SELECT account, sum(change)::int
-      FROM (SELECT account, -1 AS change FROM cut UNION ALL SELECT account, 1 FROM put WHERE added) AS changed
-      GROUP BY account HAVING sum(change) <> 0
-      ON CONFLICT (account) DO UPDATE SET rows = old.rows + excluded.rows;
-  END IF;
-
-  IF records <> '{}' THEN                  -- the writer has already reduced: one change of a record
-    DELETE FROM account_record d USING unnest(records) AS r WHERE r.value IS NULL AND r.acc <> ALL (gone)
-      AND d.account = a_account[r.acc] AND d.kind = r.kind AND d.key = r.key AND d.member = r.member;
-    INSERT INTO account_record AS old (account, kind, key, member, value, time)
-      SELECT a_account[acc], kind, key, member, value, at_micros(time) FROM unnest(records)
-        WHERE value IS NOT NULL AND acc <> ALL (gone)
-      ON CONFLICT (account, kind, key, member) DO UPDATE SET value = excluded.value, time = excluded.time;
-  END IF;
-  IF chats <> '{}' THEN                    -- the writer has already reduced: one change of a chat
-    INSERT INTO chat AS c (account, chat, last_time)
-      SELECT a_account[acc], chat, at_micros(time) FROM unnest(chats) AS x
-        WHERE num_nonnulls(archived, marked_unread, pinned, mute_until, disappear, name) > 0 AND acc <> ALL (gone)
-      ON CONFLICT (account, chat) DO NOTHING;
-    UPDATE chat c SET
-        deleted = x.deleted OR (c.deleted AND num_nonnulls(x.archived, x.marked_unread, x.pinned, x.mute_until, x.disappear, x.name) = 0),
-        archived = NOT x.deleted AND coalesce(x.archived, c.archived),
-        marked_unread = NOT x.deleted AND coalesce(x.marked_unread, c.marked_unread),
-        pinned = NOT x.deleted AND coalesce(x.pinned, c.pinned),
-        mute_until = CASE WHEN x.deleted THEN 0 ELSE coalesce(x.mute_until, c.mute_until) END,
-        disappear = CASE WHEN x.deleted THEN 0 ELSE coalesce(x.disappear, c.disappear) END,
-        name = coalesce(x.name, c.name),
-        last_message = CASE WHEN x.deleted OR x.cleared THEN NULL ELSE c.last_message END,
-        emptied_until = CASE WHEN x.deleted OR x.cleared THEN coalesce(c.last_message, c.emptied_until) ELSE c.emptied_until END,
-        read_until = greatest(x.read_until, c.read_until),
-        unread = CASE WHEN x.deleted OR x.cleared THEN 0 WHEN x.read_until IS NULL THEN c.unread ELSE least(c.unread, (
-          SELECT count(*) FROM (SELECT m.chat, m.direction, m.beside FROM message m
-            WHERE m.account = c.account AND m.id > x.read_until AND m.id <= c.counted ORDER BY m.id DESC LIMIT 5000) AS newer
-          WHERE newer.chat = c.chat AND newer.direction = 2 AND newer.beside IS NULL)) END
-      FROM unnest(chats) AS x WHERE x.acc <> ALL (gone) AND c.account = a_account[x.acc] AND c.chat = x.chat;
-  END IF;
-  IF people <> '{}' THEN                   -- the writer has already reduced: one row per person
-    INSERT INTO person_identity AS old (account, person, phone, user_id, hidden_id, username, display_name, update_time)
-      SELECT a_account[acc], person, phone, user_id, hidden_id, username, display_name, at_micros(time) FROM unnest(people)
-        WHERE acc <> ALL (gone)
-      ON CONFLICT (account, person) DO UPDATE SET phone = coalesce(nullif(excluded.phone, ''), old.phone),
-        user_id = coalesce(nullif(excluded.user_id, ''), old.user_id),
-        hidden_id = coalesce(nullif(excluded.hidden_id, ''), old.hidden_id),
-        username = coalesce(nullif(excluded.username, ''), old.username),
-        display_name = coalesce(nullif(excluded.display_name, ''), old.display_name), update_time = excluded.update_time
-        WHERE old.update_time < excluded.update_time - interval '1 day'
-          OR (excluded.phone, excluded.user_id, excluded.hidden_id, excluded.username, excluded.display_name)
-            IS DISTINCT FROM (old.phone, old.user_id, old.hidden_id, old.username, old.display_name);
-  END IF;
-
-  IF give_back <> '{}' THEN
-    UPDATE shard_fence f SET released = true, wanted_until = NULL
-      FROM unnest(give_back, give_back_epoch) AS g(shard, epoch)
-      WHERE f.shard = g.shard AND f.epoch = g.epoch AND f.holder = me AND NOT f.released;
-  END IF;
-  IF reply IS NOT NULL THEN
-    UPDATE node_journal j SET answer = reply WHERE j.incarnation = me AND j.batch = number;
-  END IF;
-  IF number % 1000 = 0 THEN
-    DELETE FROM node_journal j WHERE j.incarnation = me AND j.batch < number - 1000;
-  ELSIF number = 1 THEN                    -- what those have left who will never ask again
-    DELETE FROM node_journal j USING node_incarnation n
-      WHERE j.incarnation = n.id AND n.id <> me AND (n.expired OR n.beat_at < now() - interval '1 day');
-  END IF;
-  RETURN reply;
-END $$;

@@ -303,9 +303,15 @@ BEGIN
       ON CONFLICT (account, kind, key, member) DO UPDATE SET value = excluded.value, time = excluded.time;
   END IF;
   IF chats <> '{}' THEN                    -- the writer has already reduced: one change of a chat
-    INSERT INTO chat AS c (account, chat, last_time)
-      SELECT a_account[acc], chat, at_micros(time) FROM unnest(chats) AS x
-        WHERE num_nonnulls(archived, marked_unread, pinned, mute_until, disappear, name) > 0 AND acc <> ALL (gone)
+    INSERT INTO chat_fold (account, until)
+      SELECT DISTINCT a_account[acc], '00000000-0000-0000-0000-000000000000'::uuid FROM unnest(chats) WHERE acc <> ALL (gone)
+      ON CONFLICT DO NOTHING;
+    PERFORM FROM chat_fold WHERE account IN (SELECT a_account[acc] FROM unnest(chats) WHERE acc <> ALL (gone))
+      ORDER BY account FOR UPDATE;         -- two addresses become one chat under this lock
+    INSERT INTO chat AS c (account, chat, last_time, deleted)            -- one that is read, only: its messages are not folded yet
+      SELECT a_account[acc], chat, at_micros(time), num_nonnulls(archived, marked_unread, pinned, mute_until, disappear, name) = 0
+        FROM unnest(chats) AS x
+        WHERE num_nonnulls(archived, marked_unread, pinned, mute_until, disappear, name, read_until) > 0 AND acc <> ALL (gone)
       ON CONFLICT (account, chat) DO NOTHING;
     UPDATE chat c SET
         deleted = x.deleted OR (c.deleted AND num_nonnulls(x.archived, x.marked_unread, x.pinned, x.mute_until, x.disappear, x.name) = 0),
@@ -317,12 +323,17 @@ BEGIN
         name = coalesce(x.name, c.name),
         last_message = CASE WHEN x.deleted OR x.cleared THEN NULL ELSE c.last_message END,
         emptied_until = CASE WHEN x.deleted OR x.cleared THEN coalesce(c.last_message, c.emptied_until) ELSE c.emptied_until END,
-        read_until = greatest(x.read_until, c.read_until),
         unread = CASE WHEN x.deleted OR x.cleared THEN 0 WHEN x.read_until IS NULL THEN c.unread ELSE least(c.unread, (
-          SELECT count(*) FROM (SELECT m.chat, m.direction, m.beside FROM message m
+          SELECT count(*) FROM (SELECT m.id, m.chat, m.direction, m.beside FROM message m
             WHERE m.account = c.account AND m.id > x.read_until AND m.id <= c.counted ORDER BY m.id DESC LIMIT 5000) AS newer
-          WHERE newer.chat = c.chat AND newer.direction = 2 AND newer.beside IS NULL)) END
-      FROM unnest(chats) AS x WHERE x.acc <> ALL (gone) AND c.account = a_account[x.acc] AND c.chat = x.chat;
+          JOIN chat a ON a.account = c.account AND a.chat = newer.chat AND (a.chat = c.chat OR a.same_as = c.chat)
+          WHERE newer.direction = 2 AND newer.beside IS NULL AND (newer.id > a.read_until) IS NOT FALSE)) END
+      FROM unnest(chats) AS x JOIN chat named ON named.account = a_account[x.acc] AND named.chat = x.chat
+      WHERE x.acc <> ALL (gone) AND c.account = named.account AND c.chat = coalesce(named.same_as, named.chat);
+    UPDATE chat c SET read_until = greatest(x.read_until, c.read_until)   -- of each address: what was read before they were one chat
+      FROM unnest(chats) AS x JOIN chat named ON named.account = a_account[x.acc] AND named.chat = x.chat
+      WHERE x.read_until IS NOT NULL AND x.acc <> ALL (gone) AND c.account = named.account
+        AND c.chat = ANY (chat_addresses(named.account, coalesce(named.same_as, named.chat)));
   END IF;
   IF jobs <> '{}' THEN                     -- the writer has already reduced: one row per job
     UPDATE job j SET state = s.state, detail = s.detail::jsonb, done = s.done, error = s.error, update_time = now(),
@@ -337,7 +348,9 @@ BEGIN
         user_id = coalesce(nullif(excluded.user_id, ''), old.user_id),
         hidden_id = coalesce(nullif(excluded.hidden_id, ''), old.hidden_id),
         username = coalesce(nullif(excluded.username, ''), old.username),
-        display_name = coalesce(nullif(excluded.display_name, ''), old.display_name), update_time = excluded.update_time
+        display_name = coalesce(nullif(excluded.display_name, ''), old.display_name), update_time = excluded.update_time,
+        folded = old.folded AND (excluded.phone, excluded.user_id, excluded.hidden_id, excluded.username)
+          IS NOT DISTINCT FROM (old.phone, old.user_id, old.hidden_id, old.username)
         WHERE old.update_time < excluded.update_time - interval '1 day'
           OR (excluded.phone, excluded.user_id, excluded.hidden_id, excluded.username, excluded.display_name)
             IS DISTINCT FROM (old.phone, old.user_id, old.hidden_id, old.username, old.display_name);

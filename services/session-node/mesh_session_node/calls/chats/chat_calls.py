@@ -42,8 +42,7 @@ class ChatCalls:
         return row
 
     async def _shown(self, session: Session, row: Record) -> pb.Chat:
-        (chat,) = await self._chats.shown(session.context, [row])
-        return chat
+        return await self._chats.shown(session.context, row)
 
 
 def chat_address(field: str, text: str) -> str:

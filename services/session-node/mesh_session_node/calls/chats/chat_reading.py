@@ -45,18 +45,18 @@ class ChatReading(ChatCalls):
 
     async def _tell(self, session: Session, row: Record) -> None:
         """Receipts to those who wrote, and to the account's other devices that the chat is read."""
-        unread = await self._store.unread(session.context.ref.uuid, row["chat"], MAX_RECEIPTS)
-        by_writer: dict[str, list[str]] = {}
+        unread = await self._store.unread(session.context.ref.uuid, row, MAX_RECEIPTS)
+        by_writer: dict[tuple[str, str], list[str]] = {}
         for message in unread:
             writer = read_message(message).sender.address
             if writer and message["network_id"]:
-                by_writer.setdefault(writer, []).append(message["network_id"])
+                by_writer.setdefault((message["chat"], writer), []).append(message["network_id"])
         last = await self._chats.last(session.context, row)
         if by_writer:  # one act, as it is for who opens a chat, however many wrote
             await self._calls.act(
                 session,
                 Capability.MARK_READ,
-                lambda link: _tell_writers(link, row["chat"], by_writer),
+                lambda link: _tell_writers(link, by_writer),
                 about=row["chat"],
             )
         if Capability.MARK_CHAT in session.context.driver.capabilities:
@@ -68,8 +68,8 @@ class ChatReading(ChatCalls):
             )
 
 
-async def _tell_writers(link: Acting, chat: str, by_writer: Mapping[str, Sequence[str]]) -> None:
-    for writer, ids in by_writer.items():
+async def _tell_writers(link: Acting, by_writer: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    for (chat, writer), ids in by_writer.items():
         for start in range(0, len(ids), _AT_ONCE):
             await link.mark_read(chat, writer, ids[start : start + _AT_ONCE], played=False)
 

@@ -40,11 +40,10 @@ class ChatSettings(ChatCalls):
         after = None if page.after is None else _read_position(page.after)
         wanted = ChatFilter(request.unread_only, label_id, request.show_archived, after)
         await self._store.fold(ref.uuid)
-        rows = await self._store.page(ref.uuid, wanted, page.fetch)
-        shown = dict(
-            zip([row["chat"] for row in rows], await self._chats.shown(session.context, rows), strict=True)
-        )
-        chats, token = page.cut(rows, lambda row: shown[row["chat"]], _position)
+        async with self._pager.working(ref.tenant) as slices:
+            rows = await self._store.page(ref.uuid, wanted, page.fetch)
+            show = await self._chats.showing(session.context, rows)
+            chats, token = await page.cut_in(slices, ref.tenant, rows, show, _position)
         return pb.ListChatsResponse(chats=chats, next_page_token=token)
 
     async def UpdateChat(self, request: pb.UpdateChatRequest, context: Context) -> pb.UpdateChatResponse:

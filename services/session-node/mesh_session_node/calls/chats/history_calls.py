@@ -54,8 +54,9 @@ class HistoryCalls(ChatCalls):
     async def _plan(self, session: Session, request: pb.SyncHistoryRequest) -> HistoryPlan:
         begin = HistoryPlan(all_chats=not request.chat)
         if request.chat:
-            row = await self._chats.row(session.context, chat_address("chat", request.chat))
-            begin = HistoryPlan(chat=request.chat if row is None else row["chat"])
+            address = chat_address("chat", request.chat)
+            row = await self._chats.row(session.context, address)
+            begin = HistoryPlan(chat=address if row is None else row["chat"])
         if request.HasField("before_time"):
             validation.timestamp("before_time", request.before_time)
             return HistoryPlan(
@@ -67,7 +68,7 @@ class HistoryCalls(ChatCalls):
             raise InvalidField("before_message", "needs chat")
         check_ref("before_message", request.before_message)
         before = await self._references.resolve(session.context, request.before_message, "before_message")
-        if before.chat != begin.chat:
+        if before.chat not in await self._references.names(session.context, begin.chat):
             raise InvalidField("before_message", "is not of the chat")
         return HistoryPlan(
             chat=begin.chat, network_id=before.network_id, sender=before.sender, time=before.time

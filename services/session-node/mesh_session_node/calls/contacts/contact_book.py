@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mesh_core import addresses, validation
@@ -10,7 +11,7 @@ from mesh_core.errors import NotFound
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
-from mesh_session_node.context.address_book import AddressBook, Found, changed, deleted
+from mesh_session_node.context.address_book import AddressBook, Found, changed, contact_of, deleted
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.contact_actions import PersonShown
 from mesh_session_node.drivers.interface.content import is_one_of
@@ -44,10 +45,14 @@ class ContactBook:
         self, request: pb.ListContactsRequest, context: Context
     ) -> pb.ListContactsResponse:
         session = await self._calls.session(request.account_id, context)
-        page = self._pager.page(request, session.context.ref.tenant.bytes)
+        tenant = session.context.ref.tenant
+        page = self._pager.page(request, tenant.bytes)
         after = "" if page.after is None else page.after.decode()
-        found = await self._book.page(session.context, after, page.fetch)
-        contacts, next_page_token = page.cut(found, lambda one: one.contact, lambda one: one.address.encode())
+        async with self._pager.working(tenant) as slices:
+            found = await self._book.page(session.context, after, page.fetch)
+            contacts, next_page_token = await page.cut_in(
+                slices, tenant, found, partial(contact_of, session.context), lambda one: one.key.encode()
+            )
         return pb.ListContactsResponse(contacts=contacts, next_page_token=next_page_token)
 
     async def FetchContact(

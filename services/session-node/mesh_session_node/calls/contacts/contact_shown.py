@@ -5,12 +5,15 @@ from __future__ import annotations
 from google.protobuf.message import Message
 
 from mesh_core import addresses, validation
+from mesh_core.database.requests import RecordKind
+from mesh_core.ids import Prefix, decode
 from mesh_core.kept.answers import Kept, KeptAnswers
 from mesh_core.metrics.caches import hits, misses
 from mesh_session_node.account.session import Session
-from mesh_session_node.calls.account_call import AccountCalls, Context
+from mesh_session_node.calls.account_call import AccountCalls, Context, in_time
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.inbound.bounds import fit
+from mesh_session_node.journal import AccountRecord
 from mesh_session_node.store.pictures import KEPT_AS, Pictures, picture_name
 from sessionmesh.v1 import contact_pb2 as pb
 from sessionmesh.v1.profile_pb2 import ProfilePicture
@@ -51,6 +54,7 @@ class ContactShown:
             picture.media_id = await self._pictures.keep(session.context.ref.tenant, session.id, found.data)
             picture.fetch_time.GetCurrentTime()
             response.picture.CopyFrom(picture)
+            await in_time(self._calls.write(session, _given(person, picture, preview=request.preview)))
         await self._keep(session, KEPT_AS, name, response)
         return response
 
@@ -84,6 +88,13 @@ class ContactShown:
 
     async def _keep(self, session: Session, what: str, name: str, answer: Message) -> None:
         await self._kept.keep(_whose(session, what), {name: answer.SerializeToString()})
+
+
+def _given(person: str, picture: ProfilePicture, *, preview: bool) -> AccountRecord:
+    """What is stored of a picture that an account was given, so that it goes with the person."""
+    media = decode(Prefix.MEDIA, picture.media_id, "media_id").bytes
+    member, micros = "preview" if preview else "image", picture.fetch_time.ToMicroseconds()
+    return AccountRecord(RecordKind.CONTACT_PICTURE, person, member, media, micros)
 
 
 def _whose(session: Session, what: str) -> Kept:

@@ -16,10 +16,9 @@ from mesh_session_node.calls.groups.group_calls import GroupCalls
 from mesh_session_node.calls.groups.group_changes import GroupChanges
 from mesh_session_node.calls.groups.group_joining import GroupJoining
 from mesh_session_node.drivers.interface.capabilities import Capability
-from mesh_session_node.drivers.interface.content import names_of
 from mesh_session_node.inbound.group_news import GroupNews
 from mesh_session_node.inbound.group_records import group_of, rows_of, set_picture_id
-from mesh_session_node.store.messages import MessageStore
+from mesh_session_node.outbound.references import ReferenceLookup
 from mesh_session_node.store.records import StoredRecord
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import group_pb2 as pb
@@ -33,10 +32,12 @@ FRESH = timedelta(hours=2)
 class GroupService(GroupChanges, GroupJoining, group_pb2_grpc.GroupServiceServicer):
     """What is stored of groups is in `GroupBook`; the network is asked where a call says so."""
 
-    def __init__(self, groups: GroupCalls, news: GroupNews, messages: MessageStore, pager: Pager) -> None:
+    def __init__(
+        self, groups: GroupCalls, news: GroupNews, references: ReferenceLookup, pager: Pager
+    ) -> None:
         self._groups = groups
         self._news = news
-        self._messages = messages
+        self._references = references
         self._pager = pager
 
     async def GetGroup(self, request: pb.GetGroupRequest, context: Context) -> pb.GetGroupResponse:
@@ -61,8 +62,9 @@ class GroupService(GroupChanges, GroupJoining, group_pb2_grpc.GroupServiceServic
         ref = session.context.ref
         page = self._pager.page(request, ref.tenant.bytes)
         after = "" if page.after is None else page.after.decode()
-        found = await self._groups.book.records.page(ref.uuid, RecordKind.GROUP, after, page.fetch)
-        groups, next_page_token = page.cut(found, _group, _key)
+        async with self._pager.working(ref.tenant) as slices:
+            found = await self._groups.book.records.page(ref.uuid, RecordKind.GROUP, after, page.fetch)
+            groups, next_page_token = await page.cut_in(slices, ref.tenant, found, _group, _key)
         return pb.ListGroupsResponse(groups=groups, next_page_token=next_page_token)
 
     async def ListCommonGroups(
@@ -70,16 +72,13 @@ class GroupService(GroupChanges, GroupJoining, group_pb2_grpc.GroupServiceServic
     ) -> pb.ListCommonGroupsResponse:
         session = await self._groups.calls.session(request.account_id, context)
         person = addresses.person("address", request.address)
-        ref, book, people = session.context.ref, self._groups.book, session.context.people
+        ref, records = session.context.ref, self._groups.book.records
         page = self._pager.page(request, ref.tenant.bytes)
         after = "" if page.after is None else page.after.decode()
-        await people.recall(self._messages, ref.uuid, [person])
-        who = people.find(person)
-        marks = [name.partition(":")[2].encode() for name in {person, *names_of(who)}]
-        named = await book.records.naming(ref.uuid, RecordKind.GROUP_MEMBER, marks)
-        keys = {one.key for one in named if one.key > after and _is(one, who.address, names_of(who))}
-        found = await book.records.of_keys(ref.uuid, RecordKind.GROUP, sorted(keys))
-        groups, next_page_token = page.cut(found, _group, _key)
+        names = await self._references.names(session.context, person)
+        async with self._pager.working(ref.tenant) as slices:
+            found = await records.groups_of(ref.uuid, names, after, page.fetch)
+            groups, next_page_token = await page.cut_in(slices, ref.tenant, found, _group, _key)
         return pb.ListCommonGroupsResponse(groups=groups, next_page_token=next_page_token)
 
     async def ListGroupMembers(
@@ -164,9 +163,3 @@ def _member(stored: StoredRecord) -> pb.GroupMember:
 
 def _member_key(stored: StoredRecord) -> bytes:
     return stored.member.encode()
-
-
-def _is(stored: StoredRecord, address: str, names: list[str]) -> bool:
-    """Whether a stored member is the person with these names."""
-    person = _member(stored).person
-    return bool({person.address, *names_of(person)} & {address, *names})

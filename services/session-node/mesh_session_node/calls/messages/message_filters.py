@@ -19,7 +19,9 @@ MAX_LABEL_RANGE = timedelta(days=1)
 
 
 def message_filter(request: pb.ListMessagesRequest, after: UUID | None) -> MessageFilter:
-    """The filters of a request, but for the network's id, which must be looked up. Raises `InvalidField`."""
+    """The filters of a request, but for the network's id and a person's other addresses, which must be looked
+    up. Raises `InvalidField`.
+    """
     validation.text("network_message_id", request.network_message_id)
     validation.text("external_id", request.external_id)
     start = end = None
@@ -31,7 +33,7 @@ def message_filter(request: pb.ListMessagesRequest, after: UUID | None) -> Messa
     if labels and (start is None or end is None or end - start > MAX_LABEL_RANGE):
         raise InvalidField("labels", "needs start_time and end_time, at most 24 hours apart")
     return MessageFilter(
-        chat=addresses.chat("chat", request.chat) if request.chat else None,
+        chats=[addresses.chat("chat", request.chat)] if request.chat else None,
         direction=request.direction,
         statuses=request.statuses,
         start=start,

@@ -115,6 +115,9 @@ class MessageService(MessageActs, message_pb2_grpc.MessageServiceServicer):
         account = session.context.ref
         page = self._pager.page(request, account.tenant.bytes)
         wanted = message_filter(request, page.after_id)
+        if wanted.chats:
+            names = await self._references.names(session.context, wanted.chats[0])
+            wanted = replace(wanted, chats=names)
         if request.network_message_id:
             row = await self._references.by_network_id(session.context, request.network_message_id)
             wanted = replace(wanted, ids=[] if row is None else [row["id"]])

@@ -34,3 +34,11 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         self, request: pb.ConnectAccountsRequest, _context: ServicerContext[Any, Any]
     ) -> pb.ConnectAccountsResponse:
         return await connect_waiting(self._sessions, request)
+
+    async def ForgetPerson(
+        self, request: pb.ForgetPersonRequest, _context: ServicerContext[Any, Any]
+    ) -> pb.ForgetPersonResponse:
+        for session in self._sessions.values():
+            if session.context.events.tenant_id == request.tenant_id:
+                session.context.people.forget(request.addresses)
+        return pb.ForgetPersonResponse()
