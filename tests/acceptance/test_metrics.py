@@ -15,6 +15,7 @@ from mesh_core.metrics import Kind, Metric
 from sessionmesh.v1 import account_pb2, tenant_pb2
 from tests.metrics_catalogue import catalogue
 from tests.support.eventually import eventually
+from tests.support.media_world import photograph
 from tests.support.mesh_api import SCOPES, Caller, Tenant, open_caller, text_message, unique
 from tests.support.mesh_process import MeshProcess
 
@@ -33,6 +34,7 @@ async def test_a_mesh_shows_what_the_catalogue_has(
     record_property: Callable[[str, object], None],
 ) -> None:
     await _message(tenant.caller, account)
+    await tenant.caller.upload(photograph(400), "picture.jpg")
     await _reach_a_limit(admin)
     wanted = {name for name in catalogue() if not name.startswith(OF_LINKED_DEVICES)} - SHOWN_WITH_TLS
     shown = await _shown_with(mesh, wanted)

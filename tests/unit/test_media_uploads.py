@@ -83,7 +83,12 @@ class Store:
     async def add(self, new: NewMedia, file: NewFile, *_: object) -> Any:
         self.rows.append((new, file))
         return SimpleNamespace(
-            id=new.id, mime_type=file.mime_type, origin=new.origin, size=file.stored.size, is_ready=True
+            id=new.id,
+            tenant=new.tenant,
+            mime_type=file.mime_type,
+            origin=new.origin,
+            size=file.stored.size,
+            is_ready=True,
         )
 
 

@@ -1,7 +1,7 @@
 """What counts: a counter, a gauge, a histogram.
 
 prometheus_client's own take a lock for each; these stand on the way of every call and message, and take a
-tenth of a microsecond (a histogram three). Each is written by one thread, and read by that of the page.
+tenth of a microsecond (a histogram two). Each is written by one thread, and read by that of the page.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ class Lane:
 
     def __init__(self, name: str, places: int, turn_seconds: float = math.inf) -> None:
         """`name` is a value of a metric's label."""
+        self.name = name
         self._places = places
         self._turn_seconds = turn_seconds
         self._holders: dict[_Job, None] = {}  # the longest there first

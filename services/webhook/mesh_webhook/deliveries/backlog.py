@@ -28,6 +28,11 @@ OLDEST_DUE = gauge(
     "How long the delivery that is due longest has been due.",
     answers="How late are webhooks?",
 )
+POSITION = gauge(
+    "mesh_webhook_fan_out_position_transactions",
+    "The number of the transaction of the event that the fan-out handled last.",
+    answers="Does the position move?",
+)
 STANDSTILL = gauge(
     "mesh_webhook_fan_out_standstill_seconds",
     "How long the fan-out has not moved though events wait.",
@@ -77,6 +82,7 @@ async def look(pool: asyncpg.Pool, standstill: Standstill) -> None:
     OWED.set(row["owed"])
     OLDEST_DUE.set(row["overdue"].total_seconds())
     position = (row["generation"], row["xid"], row["seq"])
+    POSITION.set(int(row["xid"]))
     seconds = standstill.seconds(position, waiting=row["waiting"], now=time.monotonic())
     STANDSTILL.set(seconds)
     if standstill.alarm(seconds):

@@ -203,7 +203,7 @@ class Dispatcher:
             return None
         if not delivery.is_retry:
             delay = time.time() - to_timestamp(delivery.create_time).ToNanoseconds() / 1e9
-            FIRST_ATTEMPT_DELAY.observe(max(0.0, delay))
+            FIRST_ATTEMPT_DELAY.observe(max(0.0, delay), delivery.traceparent)
         attributes: dict[str, tracing.Attribute] = {
             "http.request.method": "POST",
             "mesh.webhook.id": delivery.webhook_id,
@@ -228,7 +228,7 @@ class Dispatcher:
                 span.set("http.response.status_code", result.status)
             if not result.succeeded:
                 span.fail(result.error)
-        ATTEMPT_DURATION.observe(result.seconds)
+        ATTEMPT_DURATION.observe(result.seconds, delivery.traceparent)
         return result
 
     async def _complete(self, delivery: ClaimedDelivery, result: AttemptResult) -> None:
