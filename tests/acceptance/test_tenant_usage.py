@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 from mesh_cli.demo.receiver import Receiver
-from mesh_core.usage import COLUMNS
+from mesh_core.usage.counts import COLUMNS
 from sessionmesh.v1 import account_pb2, media_pb2, tenant_pb2
 from tests.support.eventually import eventually
 from tests.support.mesh_api import Tenant, text_message

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mesh_core.process.exposure import refuse_exposed
-from mesh_core.process.membership import refuse_stranger
+from mesh_core.process.start_checks import refuse_stranger
 from mesh_core.settings import BadSettings
 from tests.deploy import parts, servers
 from tests.deploy.deployment import Deployment, Need, Service

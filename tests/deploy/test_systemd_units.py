@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesh_core.process.exposure import refuse_exposed
-from mesh_core.process.membership import refuse_stranger
+from mesh_core.process.start_checks import refuse_stranger
 from mesh_core.settings import BadSettings
 from tests.deploy import parts
 from tests.deploy.deployment import Deployment, Need, Service

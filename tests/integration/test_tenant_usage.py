@@ -13,7 +13,8 @@ from grpc import StatusCode
 
 from mesh_core import ids
 from mesh_core.ids import Prefix
-from mesh_core.usage import UsageWriter, used_by
+from mesh_core.usage.counts import used_by
+from mesh_core.usage.writer import UsageWriter
 from mesh_router.tenants.usage import MOST_DAYS
 from sessionmesh.v1 import tenant_pb2
 from tests.integration.test_router_tenants import create_key, create_tenant

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from mesh_core.errors import Misconfigured
-from mesh_core.process import open_files
+from mesh_core.process import start_checks
 from mesh_core.process.exposure import refuse_exposed
-from mesh_core.process.membership import refuse_stranger
+from mesh_core.process.start_checks import refuse_stranger
 from mesh_core.settings import (
     AuthSettings,
     BadSettings,
@@ -126,13 +126,13 @@ def test_the_limit_of_open_files_is_raised_as_far_as_needed(
     limits: Callable[[int, int], list[tuple[int, int]]],
 ) -> None:
     changed = limits(1024, 100_000)
-    open_files.make_room(5_000)
+    start_checks.make_room(5_000)
     assert changed == [(6_024, 100_000)]
 
 
 def test_a_limit_that_is_high_enough_stays(limits: Callable[[int, int], list[tuple[int, int]]]) -> None:
     changed = limits(20_000, 20_000)
-    open_files.make_room(5_000)
+    start_checks.make_room(5_000)
     assert changed == []
 
 
@@ -141,4 +141,4 @@ def test_too_few_open_files_are_refused(limits: Callable[[int, int], list[tuple[
     with pytest.raises(
         Misconfigured, match=r"may open 4096 files and needs 6024: .*or lower MESH_NODE_CAPACITY"
     ):
-        open_files.make_room(5_000)
+        start_checks.make_room(5_000)

@@ -41,8 +41,7 @@ import uvloop
 from mesh_core.errors import Misconfigured, StartupError
 from mesh_core.process import logs
 from mesh_core.process.exposure import refuse_exposed
-from mesh_core.process.membership import refuse_stranger
-from mesh_core.process.open_files import make_room
+from mesh_core.process.start_checks import make_room, refuse_stranger
 from mesh_core.settings import EXIT_BAD_SETTINGS, BadSettings, ServerSettings, TelemetrySettings, load
 from mesh_core.telemetry import metrics_page, tracing
 

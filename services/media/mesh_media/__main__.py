@@ -20,7 +20,7 @@ from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
-from mesh_core.usage import UsageWriter
+from mesh_core.usage.writer import UsageWriter
 from mesh_media.api.fetches import FetchRequests
 from mesh_media.api.link_server import LinkServer
 from mesh_media.api.links import DownloadUrls, LinkSigner

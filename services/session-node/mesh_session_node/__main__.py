@@ -33,7 +33,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.tasks import Supervisor
-from mesh_core.usage import UsageWriter
+from mesh_core.usage.writer import UsageWriter
 from mesh_session_node.calls.account_call import AccountCalls
 from mesh_session_node.calls.channels.channel_service import ChannelService
 from mesh_session_node.calls.chats.chat_service import ChatService

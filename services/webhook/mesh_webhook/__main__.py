@@ -22,7 +22,7 @@ from mesh_core.rpc.server import Server
 from mesh_core.sealing import PostgresDataKeys, Sealer
 from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
-from mesh_core.usage import UsageWriter
+from mesh_core.usage.writer import UsageWriter
 from mesh_webhook.api.event_service import EventService
 from mesh_webhook.api.webhook_service import WebhookService
 from mesh_webhook.deliveries import backlog, maintenance

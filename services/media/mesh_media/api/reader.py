@@ -11,7 +11,7 @@ from mesh_core import ids
 from mesh_core.errors import DataLoss
 from mesh_core.ids import Prefix
 from mesh_core.metrics import counter
-from mesh_core.usage import used_by
+from mesh_core.usage.counts import used_by
 from mesh_media.api.variants import Variant, VariantFile, file_of
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import MediaRow

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from mesh_core.metrics import counter, counters
-from mesh_core.usage import used_by
+from mesh_core.usage.counts import used_by
 from mesh_media.repository.rows import MediaRow
 from sessionmesh.v1 import media_pb2
 

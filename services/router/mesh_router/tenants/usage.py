@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_core.database import Database
 from mesh_core.errors import InvalidField, NotFound
 from mesh_core.rpc.auth import current_identity
-from mesh_core.usage import COLUMNS
+from mesh_core.usage.counts import COLUMNS
 from sessionmesh.v1 import tenant_pb2
 
 MOST_DAYS = 366

@@ -228,8 +228,7 @@ class Connector:
             self._retry.cancel()
             self._retry = None
         self.next_connect = None
-        own = min(self._own_time, time.monotonic() + LONGEST_HELD)
-        self.may_try_at = max(own, self._named_time)
+        self.may_try_at = max(min(self._own_time, time.monotonic() + LONGEST_HELD), self._named_time)
         if self._session.go(SessionEvent.NETWORK_FAILED, detail or self._session.detail):
             self._network.hold(self)
 
@@ -323,10 +322,9 @@ class Connector:
             (self._session.go if end is End.REPLACED else self._session.unpaired)(event, detail)
         elif end in _REFUSED:
             if end is not End.REFUSED:
-                metrics.UNUSABLE.labels(self._context.driver.name, end.name).inc()
-                logger.error(
-                    _UNUSABLE[end], account_id=self.id, network=self._context.driver.name, detail=detail
-                )
+                network = self._context.driver.name
+                metrics.UNUSABLE.labels(network, end.name).inc()
+                logger.error(_UNUSABLE[end], account_id=self.id, network=network, detail=detail)
             self.lost(SessionEvent.LOGIN_REFUSED, detail, retry_after)
         elif end is End.CARRIER_GONE and otherwise is SessionEvent.CONNECTION_LOST:
             self.connect_anew(detail)

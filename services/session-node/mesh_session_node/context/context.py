@@ -12,7 +12,7 @@ from asyncpg.pgproto.pgproto import UUID
 from mesh_core.errors import FailedPrecondition, GoingAway
 from mesh_core.settings import Positive, Seconds
 from mesh_core.signal import Signal
-from mesh_core.usage import used_by
+from mesh_core.usage.counts import used_by
 from mesh_core.validation import to_timestamp
 from mesh_session_node.context.account_settings import NO_SETTINGS, AccountSettings
 from mesh_session_node.context.driver_rows import DriverRows

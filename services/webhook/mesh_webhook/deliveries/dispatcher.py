@@ -19,7 +19,7 @@ from mesh_core.database import UNAVAILABLE
 from mesh_core.metrics import counters, gauge, histogram
 from mesh_core.signal import Signal
 from mesh_core.telemetry import tracing
-from mesh_core.usage import used_by
+from mesh_core.usage.counts import used_by
 from mesh_core.validation import to_timestamp
 from mesh_webhook.deliveries import claims
 from mesh_webhook.deliveries.claims import ClaimedDelivery, Completion

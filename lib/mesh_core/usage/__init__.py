@@ -1,0 +1,1 @@
+"""What tenants use: counted in each process, and kept by day."""
