@@ -46,6 +46,16 @@ def test_no_change_goes_unnoticed(
     assert [what for what, seen in noticed.items() if not seen] == []
 
 
+def test_what_is_mounted_from_here_is_there() -> None:
+    compose = read_compose(COMPOSE, SESSIONMESH_IMAGE=IMAGE)
+    mounted = [
+        mount for service in compose.services.values() for mount in service.mounts if not mount.is_volume
+    ]
+    ours = [COMPOSE.parent / mount.source for mount in mounted if mount.source.startswith("..")]
+    assert {place.resolve().name for place in ours} >= {"otel", "prometheus", "provisioning", "dashboards"}
+    assert [place for place in ours if not place.is_dir() or not any(place.iterdir())] == []
+
+
 def test_six_lines_are_all_that_is_to_be_filled_in() -> None:
     lines = EXAMPLE.read_text().splitlines()
     assert len(lines) == 6

@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 WATCHERS = ("collector", "jaeger", "prometheus", "alertmanager", "node-exporter", "grafana")
 """Their programs are not on every machine, and no call waits for them."""
 ACCOUNTS = 10
+NODES = 2
 INSTALL_SECONDS = 300.0
 
 
@@ -84,6 +85,7 @@ def deployed(folder: Path, prefix: Path) -> Iterator[RunningDeployment]:
     site = Site(folder, link_programs(folder / "bin", programs), {"sessionmesh": prefix})
     (folder / "logs").mkdir()
     with running(deployment, site, folder / "logs") as deployed:
+        asyncio.run(_until_settled(deployed))
         yield deployed
 
 
@@ -158,6 +160,21 @@ async def admin(deployed: RunningDeployment, router: str = "router-2") -> AsyncI
     key = tomllib.loads(config.read_text())["auth"]["bootstrap_key"]
     async with open_caller(f"{deployed.site.address(router)}:7600", key) as caller:
         yield caller
+
+
+async def _until_settled(deployed: RunningDeployment) -> None:
+    """Until every shard runs where it shall, and both nodes have some: streams end where one moves."""
+    async with admin(deployed) as operator:
+
+        async def settled() -> bool:
+            placement = await operator(operator.fleet.GetPlacement, fleet_pb2.GetPlacementRequest())
+            at_home = all(
+                shard.state == fleet_pb2.OWNER_STATE_ACTIVE and shard.node_id == shard.assigned_node_id
+                for shard in placement.shards
+            )
+            return at_home and len({shard.node_id for shard in placement.shards}) == NODES
+
+        await eventually(settled, 120, "the shards at rest")
 
 
 async def _roll(
