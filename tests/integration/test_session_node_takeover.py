@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -14,12 +15,13 @@ from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.ledger.records import Kind
 from sessionmesh.simnet.v1 import wire_pb2 as wire
-from sessionmesh.v1 import event_pb2, message_pb2
+from sessionmesh.v1 import chat_pb2, chat_pb2_grpc, event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.eventually import eventually
-from tests.support.session_node_stage import NodeProcess, Stage, open_stage, text_request
+from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage, open_stage, text_request
 
 pytestmark = pytest.mark.slow
+ADA = f"phone:{RECIPIENT}"
 
 
 @pytest.fixture
@@ -149,3 +151,58 @@ async def test_a_node_answers_for_the_accounts_of_another_one(stage: Stage) -> N
         request = pb.GetSessionRequest(account_id=account.id)
         answer = await node.sessions.GetSession(request, metadata=forged, timeout=5)
         assert answer.session.account_id == account.id
+
+
+async def test_what_comes_to_a_node_whose_clock_is_behind_counts_as_unread(stage: Stage) -> None:
+    first = await stage.start_node()
+    account = await stage.paired(first)
+    await stage.database.execute(  # by an owner whose clock was ahead
+        "INSERT INTO message (id, account, epoch, direction, origin, status, chat, content, network_time)"
+        " VALUES (uuid_at(now() + interval '2 minutes'), $1, 1, 2, 0, 0, $2, '', now() - interval '1 hour')",
+        account.uuid,
+        ADA,
+    )
+    assert (await chat_with(stage, first, account)).unread_count == 1
+    assert await first.stop() == 0
+    second = await stage.start_node()
+    await stage.until_state(second, account, pb.SESSION_STATE_CONNECTED)
+
+    network_id = stage.receive(account, wire.Content(text="hello"))
+
+    async def came() -> bool:
+        found = "SELECT true FROM message WHERE account = $1 AND network_id = $2"
+        return bool(await stage.database.fetchval(found, account.uuid, network_id))
+
+    await eventually(came)
+    assert (await chat_with(stage, second, account)).unread_count == 2
+
+
+async def test_what_the_network_took_of_a_chat_is_known_after_the_node_was_killed(stage: Stage) -> None:
+    first = await stage.start_node()
+    account = await stage.paired(first)
+    stage.receive(account, wire.Content(text="hello"))
+    await eventually(lambda: chat_with(stage, first, account))
+    update = chat_pb2.UpdateChatRequest(account_id=account.id)
+    update.chat.address, update.chat.pinned = ADA, True
+    update.update_mask.paths.append("pinned")
+    stub = chat_pb2_grpc.ChatServiceStub(first.channel)
+    async with stage.database.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE node_journal IN SHARE MODE")  # nothing is stored
+        call = stub.UpdateChat(update, metadata=stage.metadata, timeout=20)
+        await eventually(lambda: f"pin/{ADA}" in (stage.on_network(account).app_state or {}))
+        await first.kill()
+    call.cancel()
+    second = await stage.start_node()
+    await stage.until_state(second, account, pb.SESSION_STATE_CONNECTED)
+
+    async def pinned() -> bool:
+        return bool((await chat_with(stage, second, account)).pinned)
+
+    await eventually(pinned)
+
+
+async def chat_with(stage: Stage, node: NodeProcess, account: Account) -> Any:
+    request = chat_pb2.ListChatsRequest(account_id=account.id)
+    stub = chat_pb2_grpc.ChatServiceStub(node.channel)
+    found = (await stage.owned(lambda: stub.ListChats(request, metadata=stage.metadata, timeout=20))).chats
+    return found[0] if found else None
