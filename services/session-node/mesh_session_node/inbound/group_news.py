@@ -93,6 +93,8 @@ class GroupNews:
                 continue  # who is in it already, and the account, which is told of it whole
             if role is not None and stored is not None and known[stored].role == role:
                 continue
+            if role is not None and stored is None and _all_known(before) and not is_account(session, one):
+                continue  # it is told late: they have left since
             concerned.append(one)
             member = Member(replace(one, address=stored or one.address), role or _MEMBER)
             rows += member_rows(group, member.person.address, member_of(member), time_)
@@ -225,6 +227,10 @@ def _about(notice: Any) -> str:
         return notice.community
     group: str = notice.group
     return group
+
+
+def _all_known(before: GroupRecord | None) -> bool:
+    return before is not None and before.members_known
 
 
 def _counted(before: GroupRecord | None, more: int, time_: int) -> Sequence[Row]:
