@@ -27,6 +27,7 @@ MODULES = {
         "network_outage",
         "outage",
         "placement",
+        "restore",
         "retention",
     )
 } | {

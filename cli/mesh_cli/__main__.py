@@ -6,6 +6,7 @@ import typer
 
 from mesh_cli.commands import (
     account,
+    backup,
     chat,
     contact,
     db,
@@ -25,6 +26,7 @@ from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
 from mesh_cli.commands.media.app import app as media_app
 from mesh_cli.commands.pair import pair
+from mesh_cli.commands.restore import restore_command
 from mesh_cli.commands.secrets import make_secrets
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
@@ -70,6 +72,8 @@ OPERATE = "Operate a mesh"
 app.add_typer(fleet_app, name="fleet", rich_help_panel=OPERATE)
 app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
 app.command(rich_help_panel=OPERATE)(audit)
+app.add_typer(backup.app, name="backup", rich_help_panel=OPERATE)
+app.command(name="restore", rich_help_panel=OPERATE)(restore_command)
 
 DEPLOY = "Deploy"
 app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)

@@ -8,15 +8,20 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
+from asyncpg.pgproto.pgproto import UUID
 from asyncpg.types import ServerVersion
 
 from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
-from mesh_core.database.identity import EPOCH_LEAP, page_token_key
+from mesh_core.database.identity import EPOCH_LEAP, page_token_key, stored_before_restore
 from mesh_core.database.migrations import migrate
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
 from mesh_core.database.pool import check_server
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import StartupError
+from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
+from mesh_session_node.drivers.whatsapp_web.state import RATCHET_ROWS
+from sessionmesh.v1.account_pb2 import DESIRED_STATE_ONLINE, DESIRED_STATE_PAUSED
 
 
 @pytest.fixture
@@ -75,9 +80,9 @@ async def test_a_restored_database_is_refused_until_it_is_adopted(database: Data
     await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
     with pytest.raises(ForeignDatabase, match="mesh db adopt"):
         await check_identity(database)
-    assert await adopt(database) == 2
+    assert await adopt(database, ()) == 2
     assert await check_identity(database) == 2
-    assert await adopt(database) == 2
+    assert await adopt(database, ()) == 2
 
 
 async def test_in_an_adopted_database_nobody_owns_anything_and_no_epoch_comes_again(
@@ -86,10 +91,88 @@ async def test_in_an_adopted_database_nobody_owns_anything_and_no_epoch_comes_ag
     await database.pool.execute("INSERT INTO node_incarnation (id, node, address) VALUES ('a-1', 'a', 'a:1')")
     await database.pool.execute("UPDATE shard_fence SET holder = 'a-1', epoch = 7 WHERE shard = 5")
     await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
-    await adopt(database)
+    await adopt(database, ())
     [shard] = await database.pool.fetch("SELECT epoch, released FROM shard_fence WHERE shard = 5")
     assert (shard["epoch"], shard["released"]) == (7 + EPOCH_LEAP, True)
     assert await database.pool.fetchval("SELECT expired FROM node_incarnation")
+
+
+async def test_a_copy_of_a_servers_files_is_adopted_when_it_is_said_to_be_one(database: Database) -> None:
+    assert await adopt(database, ()) == 1
+    assert await adopt(database, (), restored=True) == 2
+
+
+async def test_in_an_adopted_database_all_accounts_are_paused_but_those_that_were(
+    database: Database,
+) -> None:
+    online, paused = (
+        await account(database, DESIRED_STATE_ONLINE),
+        await account(database, DESIRED_STATE_PAUSED),
+    )
+    await adopt(database, (), restored=True)
+    states = await database.pool.fetch("SELECT DISTINCT desired_state AS state FROM account")
+    assert [row["state"] for row in states] == [DESIRED_STATE_PAUSED]
+    held = await database.pool.fetch(
+        "SELECT account FROM account_record WHERE kind = $1", RecordKind.RESTORED
+    )
+    assert [row["account"] for row in held] == [online]
+    assert paused != online
+
+
+async def test_an_adopted_database_has_no_rows_that_something_could_be_encrypted_with(
+    database: Database,
+) -> None:
+    of = await account(database, DESIRED_STATE_ONLINE)
+    keys = ["login/device", "members/g1", "peer/49/identity/0", "peer/49/session/0", "senderkey/g1/50"]
+    for key in keys:
+        await database.pool.execute(
+            "INSERT INTO driver_row (account, key, value) VALUES ($1, $2, '')", of, key
+        )
+    await database.pool.execute("INSERT INTO driver_row_count (account, rows) VALUES ($1, 5)", of)
+    await adopt(database, RATCHET_ROWS, restored=True)
+    left = await database.pool.fetch("SELECT key FROM driver_row ORDER BY key")
+    assert [row["key"] for row in left] == ["login/device", "peer/49/identity/0", "senderkey/g1/50"]
+    assert await database.pool.fetchval("SELECT rows FROM driver_row_count") == 3
+
+
+@pytest.mark.parametrize(("resend", "current"), [(False, ["later"]), (True, ["later", "waiting"])])
+async def test_what_waited_is_of_the_time_before_unless_it_is_for_later_or_sent_again(
+    database: Database, resend: bool, current: list[str]
+) -> None:
+    of = await account(database, DESIRED_STATE_ONLINE)
+    for chat, due in (("waiting", "-1 hour"), ("later", "1 hour")):
+        message = new_uuid()
+        await database.pool.execute(
+            "INSERT INTO message (id, account, epoch, direction, origin, status, chat, content)"
+            " VALUES ($1, $2, 7, 1, 1, 1, $3, '')",
+            message,
+            of,
+            chat,
+        )
+        await database.pool.execute(
+            "INSERT INTO outbox (shard, message, account, priority, due_at)"
+            " VALUES (5, $1, $2, 0, now() + $3::text::interval)",
+            message,
+            of,
+            due,
+        )
+    await adopt(database, (), restored=True, resend=resend)
+    rows = await database.pool.fetch("SELECT chat, epoch FROM message ORDER BY chat")
+    now = 7 + EPOCH_LEAP
+    assert [row["chat"] for row in rows if not stored_before_restore(row["epoch"], now)] == current
+
+
+async def account(database: Database, desired: int) -> UUID:
+    tenant, made = new_uuid(), new_uuid()
+    await database.pool.execute("INSERT INTO tenant (id) VALUES ($1)", tenant)
+    await database.pool.execute(
+        "INSERT INTO account (id, tenant, driver, desired_state, shard)"
+        " VALUES ($1, $2, 'whatsapp_web', $3, 5)",
+        made,
+        tenant,
+        desired,
+    )
+    return made
 
 
 class TestPartitions:

@@ -278,7 +278,7 @@ class TestRange:
         await world.database.pool.execute("UPDATE event SET xid = (xid::text::bigint + 1000000)::text::xid8")
         with pytest.raises(ForeignDatabase):
             await EventReader.open(world.database, listener)
-        await adopt(world.database)
+        await adopt(world.database, ())
         adopted = await EventReader.open(world.database, listener)
         later = await world.journal("b")  # whoever ran before has expired
         await later.write(await world.account("b"), event(body=b"\x06"))

@@ -15,11 +15,12 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 from prometheus_client import REGISTRY
 
+from mesh_core.database.identity import EPOCH_LEAP
 from mesh_core.errors import FailedPrecondition
 from mesh_core.ids import Prefix, encode, new_uuid
 from mesh_session_node.account.session import Session
 from mesh_session_node.drivers.memory.driver import MemoryDriver
-from mesh_session_node.journal import SessionSnapshot
+from mesh_session_node.journal import SessionSnapshot, StatusChange
 from mesh_session_node.node import loader as loader_module
 from mesh_session_node.node.loader import AccountLoader
 from mesh_session_node.node.registry import Registry
@@ -62,6 +63,9 @@ class MemoryAccounts:
         self, _shards: Collection[int], uuids: Collection[UUID] | None = None
     ) -> list[WaitingMessage]:
         return [row for row in self.outboxes if uuids is None or row.account in uuids]
+
+    async def newer_than(self, _message: UUID, _shards: Collection[int]) -> UUID | None:
+        return None
 
     async def fetches(
         self, _shards: Collection[int], uuids: Collection[UUID] | None = None
@@ -199,12 +203,47 @@ async def test_an_account_that_is_loaded_later_than_its_shard_goes_on_where_it_w
     await handler.acquired({row.account.shard: 1}, {})
     accounts.rows[row.account.uuid] = row
     content = message_pb2.SendMessageRequest().SerializeToString()
-    accounts.outboxes = [WaitingMessage(row.account.uuid, message, "phone:+1", content, "", 0.0)]
+    accounts.outboxes = [WaitingMessage(row.account.uuid, message, "phone:+1", content, "", 0.0, 1)]
     accounts.media = [WaitingFetch(row.account.uuid, fetched, b"blob", 2, 5.0)]
     await loader.reconcile()
     [session] = registry.sessions.values()
     assert session.sender.outbox.find(message) is not None
     media.add.assert_called_once_with(session.context, fetched, b"blob", 2, 5.0)
+
+
+@pytest.mark.parametrize(("stored", "goes_on"), [(3, True), (3 - EPOCH_LEAP, False)])
+async def test_what_waited_in_a_backup_is_in_doubt_in_what_was_restored_from_it(
+    handler: NodeShardHandler, registry: Registry, accounts: MemoryAccounts, stored: int, goes_on: bool
+) -> None:
+    ran = SessionRow(state=pb.SESSION_STATE_PAUSED, credential=b"sealed", update_time=datetime.now(UTC))
+    row, message = row_of(new_uuid(), ran), new_uuid()
+    accounts.rows[row.account.uuid] = row
+    content = message_pb2.SendMessageRequest().SerializeToString()
+    accounts.outboxes = [WaitingMessage(row.account.uuid, message, "phone:+1", content, "", 0.0, stored)]
+    await handler.acquired({row.account.shard: 3}, {})
+    [session] = registry.sessions.values()
+    assert (session.sender.outbox.find(message) is not None) is goes_on
+    journal = cast("Any", session.context.host.journal)
+    statuses = [row.status for row in journal.rows if isinstance(row, StatusChange)]
+    assert statuses == ([] if goes_on else [message_pb2.MESSAGE_STATUS_IN_DOUBT])
+
+
+@pytest.mark.parametrize(("stored", "restored"), [(3, False), (3 - EPOCH_LEAP, True)])
+async def test_a_ratchet_of_a_backup_goes_on_behind_all_that_was_used_since(
+    handler: NodeShardHandler, registry: Registry, accounts: MemoryAccounts, stored: int, restored: bool
+) -> None:
+    ran = SessionRow(
+        state=pb.SESSION_STATE_PAUSED,
+        credential=b"sealed",
+        credential_epoch=stored,
+        update_time=datetime.now(UTC),
+    )
+    row = row_of(new_uuid(), ran)
+    accounts.rows[row.account.uuid] = row
+    await handler.acquired({row.account.shard: 3}, {})
+    [session] = registry.sessions.values()
+    state = cast("Any", session.context.driver_state)
+    assert state.ratchet.restored.called is restored
 
 
 # One account that cannot run does not keep the others from it

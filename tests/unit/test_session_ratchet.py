@@ -39,6 +39,18 @@ def test_a_reservation_that_was_not_stored_is_asked_for_again() -> None:
     assert ratchet.plan() is not None
 
 
+def test_a_restored_ratchet_goes_on_far_behind_and_only_with_what_is_stored() -> None:
+    ratchet = state(1000)
+    ratchet.restored()
+    reservation = ratchet.plan()
+    assert reservation is not None
+    assert ratchet.left <= 0
+    ratchet.confirm(reservation)
+    position = ratchet.use()
+    assert position >= 1000 + 2**32
+    assert load_state(reservation.state).next > position
+
+
 @given(st.lists(st.sampled_from(["plan", "confirm", "drop", "use", "reserve", "move", "skip"]), max_size=200))
 def test_no_position_is_used_twice_whatever_happens(steps: list[str]) -> None:
     ratchet, stored = state(), state().dump(0)

@@ -14,16 +14,20 @@ from rich.console import Console
 from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail
 from mesh_core import ids
 from mesh_core.database import Database, adopt
-from mesh_core.database.migrations import migrate
+from mesh_core.database.migrations import check_schema, migrate
 from mesh_core.errors import InvalidField, StartupError
 from mesh_core.ids import Prefix
 from mesh_core.sealing import CannotUnseal, PostgresDataKeys, Sealer
 from mesh_core.settings import DatabaseSettings, SecretsSettings, load
+from mesh_session_node.drivers.whatsapp_web.state import RATCHET_ROWS
 
 app = typer.Typer(
     help="The database that MESH_DATABASE_URL names; MESH_DATABASE_DIRECT_URL goes before it.",
     no_args_is_help=True,
 )
+
+ADOPTABLE = 18
+"""The first schema that has where accounts are noted which a restore has paused."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,17 +58,28 @@ def migrate_command() -> None:
 
 
 @app.command(name="adopt")
-def adopt_command() -> None:
-    """Accept a database that was restored on another server.
+def adopt_command(
+    restored: Annotated[
+        bool,
+        typer.Option("--restored", help="It is a copy of the server's files, which has the same identifier."),
+    ] = False,
+    resend: Annotated[
+        bool,
+        typer.Option("--resend", help="Send again what was waiting to be sent; else it becomes IN_DOUBT."),
+    ] = False,
+) -> None:
+    """Accept a database that was restored on another server, or with `--restored` to an older state.
 
-    Event cursors from before the restore expire; events keep their order.
+    Event cursors from before the restore expire; events keep their order. Accounts are paused until
+    `mesh restore --release`. What `mesh restore` restored is adopted already.
     """
     settings = load(Settings).database
 
     async def work() -> int:
         database = await Database.open(settings)
         try:
-            return await adopt(database)
+            await check_schema(database, ADOPTABLE)
+            return await adopt(database, RATCHET_ROWS, restored=restored, resend=resend)
         finally:
             await database.close()
 

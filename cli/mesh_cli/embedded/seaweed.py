@@ -54,9 +54,7 @@ class EmbeddedS3(EmbeddedServer):
         identities = self.directory / "identities.json"
         if not identities.exists():
             _write_private(identities, json.dumps(_identities(secrets.token_hex(8), secrets.token_hex(24))))
-        [identity] = json.loads(identities.read_text())["identities"]
-        [keys] = identity["credentials"]
-        self.keys = S3Keys(keys["accessKey"], keys["secretKey"])
+        self.keys = stored_keys(self.directory)
         security = self.directory / "security.toml"  # read from the working directory
         if not security.exists():
             _write_private(security, _SECURITY.format(*(secrets.token_hex(24) for _ in range(4))))
@@ -95,6 +93,13 @@ class EmbeddedS3(EmbeddedServer):
         if b" 403 " not in await _answer(self._port, "/"):
             return False
         return b'"DataNodes"' in await _answer(self._ports.port("master"), "/dir/status")
+
+
+def stored_keys(directory: Path) -> S3Keys:
+    """The keys of the S3 whose data are in this directory."""
+    [identity] = json.loads((directory / "identities.json").read_text())["identities"]
+    [keys] = identity["credentials"]
+    return S3Keys(keys["accessKey"], keys["secretKey"])
 
 
 async def _answer(port: int, path: str) -> bytes:

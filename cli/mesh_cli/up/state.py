@@ -71,13 +71,16 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.mesh_file = self.path / "mesh.json"
+        self.unfinished = self.path / "restore.unfinished"
+        """There while a restore is under way, and after one that did not end."""
         self.logs = self.path / "logs"
         self._lock = FileLock(self.path / "mesh.lock")
 
-    def take(self) -> None:
+    def take(self, *, restoring: bool = False) -> None:
         """Take the directory for ourselves.
 
-        Raises `StateInUse`, or `FailedPrecondition` when it cannot be written.
+        Raises `StateInUse`, or `FailedPrecondition` when it cannot be written, or has a restore that did not
+        end (unless this one is `restoring`).
         """
         try:
             os.umask(0o077)  # for all that this process writes from now on
@@ -92,6 +95,14 @@ class StateDirectory:
             ) from None
         if not taken:
             raise StateInUse(self.path, self._lock.holder())
+        if self.unfinished.exists() and not restoring:
+            self._lock.release()
+            raise FailedPrecondition(
+                f"a restore into {self.path} did not end: run `mesh restore` again, which begins anew, or "
+                "delete the "
+                "directory",
+                "BACKEND_UNAVAILABLE",
+            )
         self.mesh_file.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -117,8 +128,16 @@ class StateDirectory:
                 "BACKEND_UNAVAILABLE",
             )
         made = Secrets.new()
-        _write_private(place, asdict(made))
+        self.keep(made)
         return made
+
+    def known_secrets(self) -> Secrets | None:
+        """This directory's secrets, if it has some. Raises `FailedPrecondition` when the file is damaged."""
+        return self.secrets() if (self.path / "secrets.json").exists() else None
+
+    def keep(self, secrets: Secrets) -> None:
+        """Have these as the directory's secrets."""
+        _write_private(self.path / "secrets.json", asdict(secrets))
 
     def announce(self, mesh: MeshFile) -> None:
         _write_private(self.mesh_file, asdict(mesh))

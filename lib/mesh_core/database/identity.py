@@ -1,16 +1,29 @@
 """Which database this is.
 
 A position in the order of events holds a transaction id, which means something on one server only. So a copy
-that was restored on another server must be adopted before anything uses it.
+that was restored on another server must be adopted before anything uses it. A copy is older than the
+network, too: what its accounts have sent since is unknown to it. So adopting pauses them, and raises every
+shard's epoch so far that a row of the time before can be told by its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mesh_core.database.pool import Database
+from mesh_core.database.requests import RecordKind
 from mesh_core.errors import Misconfigured
+from sessionmesh.v1.account_pb2 import DESIRED_STATE_ONLINE, DESIRED_STATE_PAUSED
 
 EPOCH_LEAP = 1_000_000
 """What adopting adds to every shard's epoch: more than have been given since any backup worth restoring."""
+
+
+def stored_before_restore(epoch: int, now: int) -> bool:
+    """Whether a row that was stored under `epoch` is of the time before the database was adopted, where its
+    shard's epoch is `now`. Epochs rise by one with each owner, so nothing else lies between.
+    """
+    return now - epoch >= EPOCH_LEAP
 
 
 class ForeignDatabase(Misconfigured):
@@ -37,23 +50,34 @@ async def page_token_key(database: Database) -> bytes:
     return key
 
 
-async def adopt(database: Database) -> int:
+async def adopt(
+    database: Database, ratchet_rows: Sequence[str], *, restored: bool = False, resend: bool = False
+) -> int:
     """Makes a restored database this server's own; returns its new generation, or the present one when it
-    is this server's already.
+    is this server's already. `restored`: it was restored even if the server's identifier is the same, as it
+    is in a copy of the server's files.
 
     Its events keep their order under new positions, and cursors of the generation before are expired. No node
-    owns a shard any more, and every shard's epoch is higher than any that was given after the backup. Nothing
-    else may use the database meanwhile; it takes about a minute per ten million events.
+    owns a shard any more, and every shard's epoch is higher than any that was given after the backup.
+    Accounts are paused, and noted as RESTORED. Rows of drivers whose keys are LIKE one of
+    `ratchet_rows`, what they encrypt with, are gone: other keys are agreed on. Owners skip positions of
+    other ratchets, and end what was waiting to be sent as IN_DOUBT, unless it was to leave later than now,
+    or `resend`: then it is sent under the ids that it has.
+
+    Nothing else may use the database meanwhile; it takes about a minute per ten million events.
     """
     connection = await database.connect_direct()
     try:
         async with connection.transaction():
             await connection.execute("LOCK TABLE cluster_identity IN ACCESS EXCLUSIVE MODE")
             [row] = await connection.fetch(_IDENTITY)
-            if row["recorded"] == row["actual"]:
+            if row["recorded"] == row["actual"] and not restored:
                 return int(row["generation"])
             await connection.execute(_REPOSITION)
             await connection.execute("UPDATE event_horizon SET xid = '0', seq = 0")
+            await connection.execute(_PAUSE, DESIRED_STATE_ONLINE, DESIRED_STATE_PAUSED, RecordKind.RESTORED)
+            await connection.execute(_FORGET_RATCHETS, list(ratchet_rows))
+            await connection.execute(_KEEP, EPOCH_LEAP, resend)
             await connection.execute(_DISOWN, EPOCH_LEAP)
             await connection.execute("UPDATE node_incarnation SET expired = true")
             return int(await connection.fetchval(_ADOPT))
@@ -62,6 +86,16 @@ async def adopt(database: Database) -> int:
 
 
 _DISOWN = """UPDATE shard_fence SET epoch = epoch + $1::bigint, released = true, wanted_until = NULL"""
+_PAUSE = """WITH paused AS (UPDATE account SET desired_state = $2, version = version + 1, update_time = now()
+    WHERE desired_state = $1 AND delete_time IS NULL RETURNING id)
+  INSERT INTO account_record (account, kind, key, value, time)
+  SELECT id, $3, 'restored', '', now() FROM paused
+  ON CONFLICT DO NOTHING"""
+_FORGET_RATCHETS = """WITH gone AS (DELETE FROM driver_row WHERE key LIKE ANY ($1::text[]) RETURNING account)
+  UPDATE driver_row_count c SET rows = c.rows - g.rows
+  FROM (SELECT account, count(*) AS rows FROM gone GROUP BY account) g WHERE c.account = g.account"""
+_KEEP = """UPDATE message m SET epoch = m.epoch + $1::bigint FROM outbox o
+  WHERE m.account = o.account AND m.id = o.message AND ($2 OR o.due_at > now())"""
 _IDENTITY = """SELECT generation, system_identifier AS recorded,
   (SELECT system_identifier FROM pg_control_system()) AS actual FROM cluster_identity"""
 _REPOSITION = """UPDATE event e SET xid = pg_current_xact_id(), seq = o.place

@@ -125,6 +125,10 @@ class RecordKind(IntEnum):
     """How the network may judge the account. `key`: `week`; `member`: empty; `value`: a serialised
     sessionmesh.internal.v1.StoredRisk; `time`: when it was counted.
     """
+    RESTORED = 60
+    """The account was paused since its database was restored from a backup, and nobody has released it yet.
+    `key`: `restored`; `value`: empty; `time`: when it was restored.
+    """
 
 
 RETENTION = timedelta(hours=24)

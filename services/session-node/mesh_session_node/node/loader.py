@@ -13,6 +13,7 @@ import structlog
 from asyncpg.pgproto.pgproto import UUID
 
 from mesh_core.database import UNAVAILABLE
+from mesh_core.database.identity import stored_before_restore
 from mesh_core.errors import FailedPrecondition, NotFound
 from mesh_core.ids import follow, new_uuid
 from mesh_core.sealing import CannotUnseal, Sealer
@@ -201,6 +202,7 @@ class AccountLoader:
         sessions = await self._make(rows, epochs)
         by_uuid = {session.account.uuid: session for session in sessions}
         outboxes: dict[UUID, list[Outgoing]] = {}
+        doubtful: dict[UUID, list[Outgoing]] = {}
         for message in waiting:
             if (session := by_uuid.get(message.account)) is None:
                 continue
@@ -211,10 +213,14 @@ class AccountLoader:
                 out.size = len(message.content)
                 out.due = message.due if message.due > time.time() else None
                 out.attempts = 0 if out.due is not None else 1  # one that was due may have been sent
-                outboxes.setdefault(message.account, []).append(out)
+                of_backup = stored_before_restore(message.epoch, session.context.ref.epoch)
+                (doubtful if of_backup else outboxes).setdefault(message.account, []).append(out)
         for uuid, messages in outboxes.items():
             with self._guard(by_uuid[uuid].account):
                 by_uuid[uuid].sender.restore(messages)
+        for uuid, messages in doubtful.items():
+            with self._guard(by_uuid[uuid].account):
+                by_uuid[uuid].sender.leave_in_doubt(messages)
         for session in sessions:
             with self._guard(session.account):
                 session.begin(traces.get(session.account.shard, ""))
@@ -235,7 +241,7 @@ class AccountLoader:
         for row in rows:
             account, state, settings = row.account, None, NO_SETTINGS
             with self._loading(account):
-                state = await self._open(row, self._maker.driver(account.driver))
+                state = await self._open(row, self._maker.driver(account.driver), epochs[account.shard])
                 settings = await self._settings(row)
             if account.uuid in self._broken:
                 continue
@@ -277,13 +283,16 @@ class AccountLoader:
         except Exception:  # whatever is wrong with one account's rows
             logger.exception("an account cannot run", account=str(account.uuid))
 
-    async def _open(self, row: StoredAccount, driver: Driver) -> DriverState | None:
+    async def _open(self, row: StoredAccount, driver: Driver, epoch: int) -> DriverState | None:
         tenant, sealed = row.account.tenant, row.session.credential
         if not self._sealer.loaded(tenant):
             await self._sealer.load(tenant)
         if sealed is None:
             return None
-        return driver.load(await self._sealer.open(tenant, sealed, row.account.uuid.bytes))
+        state = driver.load(await self._sealer.open(tenant, sealed, row.account.uuid.bytes))
+        if state.ratchet is not None and stored_before_restore(row.session.credential_epoch, epoch):
+            state.ratchet.restored()
+        return state
 
     async def _settings(self, row: StoredAccount) -> AccountSettings:
         """Raises what keeps the account from running: it must not be seen without its proxy."""

@@ -179,6 +179,11 @@ class Sender:
         if self._pacing is not None:  # whoever had the account may have sent just now
             self._wait(self._pacing.gap())
 
+    def leave_in_doubt(self, messages: Sequence[Outgoing]) -> None:
+        """End what a restored backup had to send: whether it was sent since, nobody here knows."""
+        for message in messages:
+            end_unsent(self._context, self.waiters, message, pb.MESSAGE_STATUS_IN_DOUBT)
+
     def cancel(self, message: UUID) -> Outgoing | None:
         """Take a message back that the network cannot have; None when it may have it, or it is not here."""
         out = self._preparing.messages.get(message)

@@ -69,15 +69,17 @@ def end_unsent(
     detail: str = "",
     code: int | None = None,
 ) -> None:
-    """A message will not be sent: store that it is FAILED or EXPIRED, and tell its caller."""
+    """A message will not be sent (again): store that it is FAILED, EXPIRED or IN_DOUBT, and tell its
+    caller.
+    """
     micros = time.time_ns() // 1000
     out.leave_room()
     if status == pb.MESSAGE_STATUS_FAILED:
         context.counters.failed += 1
     count_status(out, status)
-    metrics.FAILED.labels(
-        pb.FailureReason.Name(failure).removeprefix("FAILURE_REASON_") if failure else "EXPIRED"
-    ).inc()
+    if status != pb.MESSAGE_STATUS_IN_DOUBT:
+        why = pb.FailureReason.Name(failure).removeprefix("FAILURE_REASON_") if failure else "EXPIRED"
+        metrics.FAILED.labels(why).inc()
     event = status_event(context, out, status, micros, failure=failure, code=code, detail=detail)
     change = StatusChange(out.uuid, status, micros, event, failure or None, code, detail or None)
     context.host.journal.post(context.ref, change)

@@ -71,6 +71,8 @@ class SessionRow:
     """A serialised sessionmesh.internal.v1.StoredSettings."""
     credential: bytes | None = field(default=None, repr=False)
     """The driver's state, sealed."""
+    credential_epoch: int = 0
+    """Of the owner that stored it."""
     update_time: datetime | None = None
     """None: the account never ran."""
 
@@ -96,6 +98,8 @@ class WaitingMessage:
     content: bytes
     traceparent: str
     due: float
+    epoch: int
+    """Of the owner that stored it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +204,9 @@ class AccountStore:
             version=row["version"],
         )
         if row["state"] is None:
-            return StoredAccount(account, SessionRow(credential=row["blob"]))
+            return StoredAccount(
+                account, SessionRow(credential=row["blob"], credential_epoch=row["credential_epoch"] or 0)
+            )
         session = SessionRow(
             state=row["state"],
             cause=row["cause"],
@@ -217,6 +223,7 @@ class AccountStore:
             connects=row["connects"],
             settings=row["session_settings"],
             credential=row["blob"],
+            credential_epoch=row["credential_epoch"] or 0,
             update_time=row["update_time"],
         )
         return StoredAccount(account, session)
@@ -253,11 +260,12 @@ _ACCOUNTS = """
 SELECT a.id, a.tenant, a.shard, a.driver, a.phone, a.labels, a.settings, a.desired_state, a.delete_time,
        a.version, s.state, s.cause, s.detail, s.phone AS session_phone, s.network_user_id, s.push_name,
        s.hidden_id, s.restrictions, s.last_inbound_time, s.sent, s.received, s.failed,
-       s.connects, s.settings AS session_settings, s.update_time, c.blob
+       s.connects, s.settings AS session_settings, s.update_time, c.blob,
+       c.epoch AS credential_epoch
 FROM account a LEFT JOIN session s ON s.account = a.id LEFT JOIN credential c ON c.account = a.id
 """
 _OUTBOX = """
-SELECT o.account, o.message, m.chat, m.content, m.traceparent, extract(epoch FROM o.due_at)::float8
+SELECT o.account, o.message, m.chat, m.content, m.traceparent, extract(epoch FROM o.due_at)::float8, m.epoch
 FROM outbox o JOIN message m ON m.account = o.account AND m.id = o.message
 WHERE o.shard = ANY ($1)
 """

@@ -11,6 +11,10 @@ BLOCK = 64
 networks allow.
 """
 _SKIPPED = 4096
+_RESTORED = 2**32
+"""More positions than an account uses in the life of a backup: a thousand messages a second use them in 50
+days.
+"""
 
 
 class RatchetState(ABC):
@@ -67,6 +71,9 @@ class RatchetState(ABC):
     def skip(self) -> None:
         self.next = self._reserved + _SKIPPED
         self._planned = max(self._planned, self.next)
+
+    def restored(self) -> None:
+        self.next = self._planned = self._reserved = self._wanted = self._reserved + _RESTORED
 
     def _ask(self, upto: int) -> Reservation:
         self._wanted = upto

@@ -43,6 +43,11 @@ class Ratchet(Protocol):
     def skip(self) -> None:
         """The network has seen a later position than it should have: go on far behind it."""
 
+    def restored(self) -> None:
+        """The state is of a backup, before anything of it is used: go on behind all that may have been used
+        since.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:

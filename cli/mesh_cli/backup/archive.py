@@ -1,0 +1,157 @@
+"""Follows the log of a database: whatever it writes is stored seconds later, as long as this runs.
+
+pg_receivewal receives into a folder; what is there is stored encrypted, whole segments once and the last one
+again whenever it has grown. The slot has the server keep what was not received, also while nobody follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from mesh_cli.backup import Failed, Refused
+from mesh_cli.backup.key_file import check_recipient
+from mesh_cli.backup.log_files import PARTIAL, SUFFIX, folder_of_log, is_history, is_whole, place, stored_log
+from mesh_cli.backup.repository import Repository
+from mesh_cli.backup.settings import ArchiveSettings
+from mesh_cli.backup.source import client_address, held_source, postgres_program
+from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, sealed
+from mesh_parent import launcher
+
+SLOT = "sessionmesh_backup"
+PARTIAL_SECONDS = 5.0
+"""How old what is stored of the last segment may be."""
+_POLL_SECONDS = 0.5
+Say = Callable[[str], None]
+
+
+async def follow(settings: ArchiveSettings, say: Say) -> None:
+    """Runs until cancelled. Raises `BackupError` when a backup must be made before it is of use again."""
+    check_recipient(settings.backup.recipient)
+    url = settings.database.direct_url or settings.database.url
+    async with held_source(url, "archive") as (_, facts):
+        repository = await Repository.open(settings.backup)
+        program = str(postgres_program("pg_receivewal", facts.major))
+    folder = Path(tempfile.mkdtemp(prefix="sessionmesh-log-"))  # of this user only
+    follower = _Follower(repository, settings.backup.recipient, facts.system_identifier, folder, say)
+    address, environment = client_address(url)
+    common = (f"--dbname={address}", "--no-password", f"--slot={SLOT}")
+    try:
+        await _ended(program, environment, *common, "--create-slot", "--if-not-exists")
+        await follower.begin()
+        process = await _started(program, environment, *common, f"--directory={folder}", "--no-loop")
+        say("following the log")
+        try:
+            await follower.run(process)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+            with suppress(Failed, OSError):  # what came since the last look
+                await follower.look(all_of_it=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Follower:
+    def __init__(self, repository: Repository, recipient: str, system: int, folder: Path, say: Say) -> None:
+        self._repository = repository
+        self._recipient = recipient
+        self._system = system
+        self._folder = folder
+        self._say = say
+        self._newest = -1
+        self._checked = False
+        self._written: tuple[str, int] = ("", 0)
+        self._partial_at = 0.0
+
+    async def begin(self) -> None:
+        """What was stored before."""
+        log = await stored_log(self._repository, self._system, "0" * 24)
+        self._newest = max((place(name) for name in log if not is_history(name)), default=-1)
+
+    async def run(self, process: asyncio.subprocess.Process) -> None:
+        ended = asyncio.create_task(process.wait(), name="pg_receivewal")
+        assert process.stderr is not None  # noqa: S101 - it is piped
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=_POLL_SECONDS)
+            await self.look()
+        words = (await process.stderr.read()).decode(errors="replace").strip()
+        if "has already been removed" in words or "invalidated" in words:
+            raise Failed(
+                "the server has dropped a part of the log that was not received: run `mesh backup run` "
+                f"now, and follow again. It said: {words}"
+            )
+        raise Failed(f"pg_receivewal ended with status {process.returncode}: {words}")
+
+    async def look(self, *, all_of_it: bool = False) -> None:
+        """Store what is new."""
+        files = sorted(await asyncio.to_thread(lambda: [*self._folder.iterdir()]))
+        for file in files:
+            if is_whole(file.name):
+                self._check_gap(file.name)
+                await self._store(file, file.name)
+                file.unlink()
+                await self._repository.delete(self._name(f"{file.name}{PARTIAL}"))
+        now = asyncio.get_running_loop().time()
+        for file in files:
+            if file.suffix != PARTIAL or not (all_of_it or now - self._partial_at >= PARTIAL_SECONDS):
+                continue
+            self._check_gap(file.name)
+            try:
+                state = (file.name, file.stat().st_mtime_ns)
+                if state != self._written:
+                    await self._store(file, file.name)
+                    self._written, self._partial_at = state, now
+            except FileNotFoundError:
+                continue  # it is whole now
+
+    def _check_gap(self, name: str) -> None:
+        if self._checked or is_history(name):
+            return
+        self._checked = True
+        if 0 <= self._newest < place(name) - 1:
+            self._say(
+                "a part of the log is missing since this ran last: run `mesh backup run` now; until then "
+                "nothing later than the missing part can be restored"
+            )
+
+    async def _store(self, file: Path, name: str) -> None:
+        await self._repository.store(self._name(name), sealed(_file(file), self._recipient))
+
+    def _name(self, file: str) -> str:
+        return f"{folder_of_log(self._system)}{file}{SUFFIX}"
+
+
+async def _file(place: Path) -> Bytes:
+    with place.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
+
+
+async def _started(program: str, environment: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    # It ends with us, however we end: the slot is for one follower at a time.
+    tied = (sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(int(signal.SIGTERM)), "-")
+    return await asyncio.create_subprocess_exec(
+        *tied,
+        program,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+
+
+async def _ended(program: str, environment: dict[str, str], *arguments: str) -> None:
+    process = await _started(program, environment, *arguments)
+    _, words = await process.communicate()
+    if process.returncode:
+        raise Refused(f"pg_receivewal made no slot: {words.decode(errors='replace').strip()}")

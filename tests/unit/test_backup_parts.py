@@ -1,0 +1,174 @@
+"""What backups are made of: encrypted streams, names of the log, records, and the rule of what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pyrage
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh_cli.backup import Damaged, Refused
+from mesh_cli.backup.log_files import is_whole, place
+from mesh_cli.backup.policy import Policy
+from mesh_cli.backup.records import Backup, StoredFile, decoded, encoded
+from mesh_cli.backup.restoring import choose
+from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, of_bytes, opened, sealed
+from mesh_cli.backup.verifying import unbroken
+
+KEY = pyrage.x25519.Identity.generate()
+RECIPIENT, IDENTITY = str(KEY.to_public()), str(KEY)
+NOON = datetime(2031, 5, 4, 12, tzinfo=UTC)
+
+
+async def whole(chunks: Bytes) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+async def broken() -> Bytes:
+    yield b"the beginning"
+    raise ConnectionError("the server has gone")
+
+
+def backup(end: datetime) -> Backup:
+    file = StoredFile("backups/x/base.tar.gz.age", 1, "00")
+    return Backup(
+        id=end.strftime("%Y%m%dT%H%M"),
+        begin_time=end - timedelta(minutes=1),
+        end_time=end,
+        mesh_version="0.1.0",
+        schema_version=22,
+        server_version="18.4",
+        system_identifier=7,
+        generation=1,
+        database="sessionmesh",
+        role="sessionmesh",
+        database_bytes=1,
+        master_keys=(),
+        recipient=RECIPIENT,
+        wal_from="0" * 24,
+        base=file,
+        objects=file,
+        object_count=0,
+        object_bytes=0,
+    )
+
+
+def days(count: int) -> list[Backup]:
+    """Two backups of each day, the oldest first."""
+    ends = (NOON - timedelta(days=n // 2, hours=6 * (n % 2)) for n in range(2 * count))
+    return [backup(end) for end in sorted(ends)]
+
+
+class TestStreams:
+    @pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 1])
+    async def test_what_was_sealed_opens(self, size: int) -> None:
+        content = bytes(n % 251 for n in range(size))
+        stored = await whole(sealed(of_bytes(content), RECIPIENT))
+        assert await whole(opened(of_bytes(stored), IDENTITY, "base")) == content
+
+    async def test_what_is_stored_is_an_age_file(self) -> None:
+        stored = await whole(sealed(of_bytes(b"words"), RECIPIENT))
+        assert stored.startswith(b"age-encryption.org/v1\n")
+        assert b"words" not in stored
+
+    @given(at=st.floats(0, 1, exclude_max=True), cut=st.booleans())
+    async def test_any_damage_is_noticed(self, at: float, cut: bool) -> None:
+        stored = bytearray(await whole(sealed(of_bytes(b"words" * 10_000), RECIPIENT)))
+        place = int(at * len(stored))
+        if cut:
+            del stored[place:]
+        else:
+            stored[place] ^= 1
+        with pytest.raises(Damaged, match="base"):
+            await whole(opened(of_bytes(bytes(stored)), IDENTITY, "base"))
+
+    async def test_another_key_is_told(self) -> None:
+        stored = await whole(sealed(of_bytes(b"words"), RECIPIENT))
+        other = str(pyrage.x25519.Identity.generate())
+        with pytest.raises(Damaged, match="base was encrypted for another key"):
+            await whole(opened(of_bytes(stored), other, "base"))
+
+    async def test_a_source_that_fails_fails_the_stream_with_its_error(self) -> None:
+        with pytest.raises(ConnectionError, match="the server has gone"):
+            await whole(sealed(broken(), RECIPIENT))
+        with pytest.raises(ConnectionError, match="the server has gone"):
+            await whole(opened(broken(), IDENTITY, "base"))
+
+    async def test_a_stream_that_nobody_reads_to_its_end_ends(self) -> None:
+        stream = sealed(of_bytes(bytes(range(256)) * 100_000), RECIPIENT)
+        await anext(stream)
+        await stream.aclose()
+
+
+class TestRecords:
+    def test_a_record_is_read_as_it_was_written(self) -> None:
+        made = backup(NOON)
+        read = decoded(encoded(made), "backup.json")
+        assert msgspec.structs.replace(read, digest="") == made
+
+    @given(at=st.floats(0, 1, exclude_max=True))
+    def test_a_changed_byte_is_noticed(self, at: float) -> None:
+        stored = bytearray(encoded(backup(NOON)))
+        stored[int(at * len(stored))] ^= 1
+        with pytest.raises((Damaged, Refused)):
+            decoded(bytes(stored), "backup.json")
+
+    def test_one_of_a_newer_release_is_refused_with_its_version(self) -> None:
+        stored = encoded(msgspec.structs.replace(backup(NOON), format=2, mesh_version="9.0"))
+        with pytest.raises(Refused, match=r"made by Sessionmesh 9\.0"):
+            decoded(stored, "backup.json")
+
+
+class TestPolicy:
+    def test_the_last_of_each_day_and_each_week_is_kept(self) -> None:
+        backups = days(30)
+        kept = sorted(Policy(daily=7, weekly=4).kept(backups))
+        ends = [one.end_time for one in backups if one.id in kept]
+        assert all(end.hour == 12 for end in ends)
+        assert ends[-7:] == [NOON - timedelta(days=n) for n in reversed(range(7))]
+        assert len({end.isocalendar()[:2] for end in ends}) == 4
+
+    @given(count=st.integers(1, 40), daily=st.integers(0, 9), weekly=st.integers(0, 9))
+    def test_the_newest_is_always_kept_and_no_more_than_asked(
+        self, count: int, daily: int, weekly: int
+    ) -> None:
+        backups = days(count)
+        kept = Policy(daily, weekly).kept(backups)
+        assert backups[-1].id in kept
+        assert len(kept) <= max(1, daily + weekly)
+
+
+class TestChoosing:
+    def test_the_last_that_ended_before_the_time_is_taken(self) -> None:
+        backups = days(3)
+        assert choose(backups, "", None) is backups[-1]
+        assert choose(backups, "", NOON - timedelta(hours=1)) is backups[-2]
+
+    def test_a_time_before_all_of_them_is_refused(self) -> None:
+        with pytest.raises(Refused, match="no backup that ended before --until"):
+            choose(days(3), "", NOON - timedelta(days=9))
+
+    def test_an_unknown_one_is_refused(self) -> None:
+        with pytest.raises(Refused, match="there is no backup nonsense"):
+            choose(days(3), "nonsense", None)
+
+
+class TestLog:
+    def test_only_files_that_are_written_no_more_are_whole(self) -> None:
+        assert is_whole("0000000100000000000000AB")
+        assert is_whole("00000002.history")
+        assert not is_whole("0000000100000000000000AB.partial")
+
+    def test_segments_have_one_order_on_all_timelines(self) -> None:
+        names = ["0000000100000000000000FF", "000000020000000100000000", "000000020000000100000001"]
+        assert [place(name) for name in names] == [255, 256, 257]
+
+    @pytest.mark.parametrize(
+        ("numbers", "unbroken_ones"), [([], 0), ([5], 1), ([5, 6, 7], 3), ([5, 6, 8, 9], 2)]
+    )
+    def test_a_gap_ends_what_can_be_restored(self, numbers: Iterable[int], unbroken_ones: int) -> None:
+        assert unbroken([f"{1:08X}{0:08X}{number:08X}" for number in numbers]) == unbroken_ones
