@@ -52,11 +52,12 @@ async def test_everything_that_rules_and_panels_ask_for_is_exported(
     missing = asked - OF_LINKED_DEVICES
 
     def all_there() -> bool:
-        missing.difference_update([one for one in missing if watching.query(one)])
+        # A page that a busy machine did not show in time is shown the next time.
+        missing.difference_update([one for one in missing if watching.query(f"last_over_time({one}[5m])")])
         return not missing
 
     try:
-        await eventually(all_there, 60, "data for every operand")
+        await eventually(all_there, 120, "data for every operand")
     finally:
         record_property("operands_without_data", len(missing))
         print("without data:", sorted(missing))  # noqa: T201 - pytest shows it when the test fails

@@ -69,7 +69,7 @@ class PrometheusServer:
 def prometheus(
     folder: Path, thresholds: Mapping[tuple[str, str], str] | None = None
 ) -> Iterator[PrometheusServer]:
-    """Run one in `folder`, which scrapes each second. With `thresholds` the rules are `quick_rules`."""
+    """Run one in `folder`, which scrapes every 2 s. With `thresholds` the rules are `quick_rules`."""
     program = shutil.which("prometheus")
     if program is None:
         missing_tool("prometheus is not on PATH: install the package prometheus")
@@ -78,7 +78,7 @@ def prometheus(
     for place in rule_files():
         text = place.read_text() if thresholds is None else quick_rules(place.read_text(), thresholds)
         (folder / "rules" / place.name).write_text(text)
-    settings = re.sub(r"_interval: \d+s", "_interval: 1s", (PROMETHEUS / "prometheus.yml").read_text())
+    settings = re.sub(r"_interval: \d+s", "_interval: 2s", (PROMETHEUS / "prometheus.yml").read_text())
     (folder / "prometheus.yml").write_text(settings)
     port = free_port()
     with (folder / "prometheus.log").open("wb") as log:
