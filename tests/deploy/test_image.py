@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def test_no_change_goes_unnoticed(record_property: Callable[[str, object], None]
     record_property("deploy_mutations_noticed", sum(noticed.values()))
     assert len(noticed) > 10
     assert [what for what, seen in noticed.items() if not seen] == []
+
+
+def test_all_that_the_mesh_needs_is_locked_for_the_image() -> None:
+    project = tomllib.loads((DOCKERFILE.parents[2] / "pyproject.toml").read_text())["project"]
+    locked = set(re.findall(r"(?m)^([\w.-]+)==", DOCKERFILE.with_name("requirements.lock").read_text()))
+    needed = {re.split(r"[^\w.-]", need, maxsplit=1)[0].lower() for need in project["dependencies"]}
+    assert needed - locked == set(), "run make lock"
 
 
 def findings(text: str) -> list[str]:
