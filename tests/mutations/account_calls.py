@@ -65,8 +65,8 @@ ACCOUNT_CALLS = (
     Mutation(
         "what the database refuses of a past does not stop the rest of it",
         f"{_NODE}/inbound/history.py",
-        "        if isinstance(outcome, Poison):\n",
-        "        if False:\n",
+        "        if isinstance(outcome, Poison):\n            for one in came:",
+        "        if False:\n            for one in came:",
         "tests/unit/test_session_history.py",
     ),
     Mutation(
