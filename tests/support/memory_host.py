@@ -92,11 +92,11 @@ class MemoryRecords:
 
     async def of_key(self, _account: UUID, kind: int, key: str) -> list[StoredRecord]:
         found = {
-            row.member: StoredRecord(row.member, row.value or b"", row.time)
+            row.member: None if row.value is None else StoredRecord(row.member, row.value, row.time)
             for row in self._journal.rows
             if isinstance(row, AccountRecord) and (row.kind, row.key) == (kind, key)
         }
-        return [*found.values()]
+        return [record for record in found.values() if record is not None]
 
     async def one(
         self, _account: UUID, _kind: RecordKind, _key: str, _member: str = ""

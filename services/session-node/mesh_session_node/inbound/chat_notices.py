@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mesh_session_node.context.context import SessionContext
+from mesh_session_node.context.message_rows import ref_of_row
 from mesh_session_node.drivers.interface.chat_notices import (
     ChatEmptied,
     ChatNotice,
@@ -96,7 +97,9 @@ class ChatNotices:
     async def _label(self, session: SessionContext, notice: LabelSet) -> Sequence[Row]:
         if notice.deleted:
             return await self._labels.gone(session, notice.label.id)
-        if len(await self._labels.store.page(session.ref.uuid, "", MAX_LABELS)) >= MAX_LABELS:
+        store, account = self._labels.store, session.ref.uuid
+        is_new = await store.label(account, notice.label.id) is None
+        if is_new and len(await store.page(account, "", MAX_LABELS)) >= MAX_LABELS:
             return ()
         label = pb.Label(id=notice.label.id, name=notice.label.name)
         if notice.label.color is not None:
@@ -110,6 +113,9 @@ class ChatNotices:
                 session, notice.label_id, notice.chat, labelled=notice.labelled
             )
             return rows
+        await self._arriving.until_stored(session, notice.network_id)
+        row = await self._lookup.by_network_id(session, notice.network_id)
+        named = MessageRef(network_message_id=notice.network_id, chat=notice.chat)
         told = pb.LabelAssignmentEvent(label_id=notice.label_id, labelled=notice.labelled)
-        told.message.CopyFrom(MessageRef(network_message_id=notice.network_id, chat=notice.chat))
+        told.message.CopyFrom(named if row is None else ref_of_row(row))
         return [session.events.of("label.assignment_changed", time.time_ns() // 1000, label_assignment=told)]

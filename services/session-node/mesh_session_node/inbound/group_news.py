@@ -30,10 +30,18 @@ from mesh_session_node.inbound.group_records import (
     member_of,
     member_rows,
     no_member,
+    no_request,
     request_of,
     rows_of,
 )
-from mesh_session_node.inbound.groups import GroupBook, changed_event, is_account, seen, stored_as
+from mesh_session_node.inbound.groups import (
+    GroupBook,
+    changed_event,
+    is_account,
+    seen,
+    stored_as,
+    told_names,
+)
 from mesh_session_node.journal import AccountRecord, Row
 from sessionmesh.internal.v1.group_record_pb2 import GroupRecord
 from sessionmesh.v1 import community_pb2, group_pb2
@@ -99,8 +107,7 @@ class GroupNews:
             member = Member(replace(one, address=stored or one.address), role or _MEMBER)
             rows += member_rows(group, member.person.address, member_of(member), time_)
             if role is None:
-                asked = RecordKind.GROUP_JOIN_REQUEST
-                rows.append(AccountRecord(asked, group, one.address, None, time_))
+                rows += [no_request(group, name, time_) for name in told_names(one)]
         if not concerned:
             return ()
         if role is not None:
@@ -140,15 +147,16 @@ class GroupNews:
     async def _requested(self, session: SessionContext, notice: JoinRequested) -> Sequence[Row]:
         asks, group = notice.request, notice.group
         kind, who, now = RecordKind.GROUP_JOIN_REQUEST, asks.requester.address, time.time_ns() // 1000
-        known = await self._book.records.one(session.ref.uuid, kind, group, who)
-        if (known is None) == notice.withdrawn:
+        names = told_names(asks.requester)
+        known = await self._book.records.of_members(session.ref.uuid, kind, group, names)
+        if bool(known) != notice.withdrawn:
             return ()
         shown = request_of(asks)
         shown.requester.CopyFrom(seen(session, asks.requester))
-        value = None if notice.withdrawn else shown.SerializeToString()
         event = group_pb2.GroupJoinRequestEvent(group=group, join_request=shown, withdrawn=notice.withdrawn)
         return [
-            AccountRecord(kind, group, who, value, now),
+            *(no_request(group, one.member, now) for one in known),
+            *([] if notice.withdrawn else [AccountRecord(kind, group, who, shown.SerializeToString(), now)]),
             session.events.of("group.join_requested", now, group_join_request=event),
         ]
 

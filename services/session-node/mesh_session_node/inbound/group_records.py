@@ -156,6 +156,11 @@ def no_member(group: str, address: str, micros: int) -> AccountRecord:
     return AccountRecord(RecordKind.GROUP_MEMBER, group, address, None, micros)
 
 
+def no_request(group: str, address: str, micros: int) -> AccountRecord:
+    """What stores that somebody asks to join no more."""
+    return AccountRecord(RecordKind.GROUP_JOIN_REQUEST, group, address, None, micros)
+
+
 def member_of(member: Member) -> group_pb2.GroupMember:
     """A member as they are stored and shown."""
     return group_pb2.GroupMember(person=person(member.person), role=member.role)

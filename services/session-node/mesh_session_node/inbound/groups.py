@@ -72,7 +72,7 @@ class GroupBook:
         """Those of some people who are stored as in a group, by the address that they are stored under: by
         whichever of the names that the network tells.
         """
-        names = {name for one in people for name in _names(one)}
+        names = {name for one in people for name in told_names(one)}
         kind = RecordKind.GROUP_MEMBER
         found = await self.records.of_members(session.ref.uuid, kind, group, names)
         return {one.member: group_pb2.GroupMember.FromString(one.value) for one in found}
@@ -155,11 +155,12 @@ def is_account(session: SessionContext, named: Named) -> bool:
 
 def stored_as(named: Named, members: Collection[str]) -> str | None:
     """Which of these addresses of members is somebody's."""
-    return next((name for name in _names(named) if name in members), None)
+    return next((name for name in told_names(named) if name in members), None)
 
 
-def _names(named: Named) -> list[str]:
-    return [named.address, *names_of(person_of(named.address, named.identity))]
+def told_names(named: Named) -> list[str]:
+    """The addresses that the network names somebody by."""
+    return [*dict.fromkeys([named.address, *names_of(person_of(named.address, named.identity))])]
 
 
 def _member_rows(

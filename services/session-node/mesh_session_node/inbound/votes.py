@@ -48,11 +48,15 @@ class Votes:
         if not message.content.HasField("poll"):
             return None
         key, member = row["id"].hex, names_of(voter)[0] if names_of(voter) else voter.address
-        chosen = {}
+        names = {voter.address, *names_of(voter), *await self._lookup.names(session, voter.address)}
+        chosen, before = {}, []
         for record in await self._records.of_key(session.ref.uuid, RecordKind.POLL_VOTE, key):
-            if record.member == member and record.time > micros:
+            if record.member not in names:
+                chosen[record.member] = pb.PollVoteContent.FromString(record.value).answers
+            elif record.time > micros:
                 return None
-            chosen[record.member] = pb.PollVoteContent.FromString(record.value).answers
+            elif record.member != member:  # they were known by another name when they voted
+                before.append(AccountRecord(RecordKind.POLL_VOTE, key, record.member, None, micros))
         poll = message.content.poll
         vote = pb.PollVoteContent(answers=[answer for answer in answers if answer in poll.answers])
         chosen[member] = vote.answers
@@ -61,6 +65,7 @@ class Votes:
             poll.totals.add(answer=answer, votes=sum(answer in each for each in chosen.values()))
         return Counted(
             [
+                *before,
                 AccountRecord(RecordKind.POLL_VOTE, key, member, vote.SerializeToString(), micros),
                 ContentUpdate(row["id"], content_of_row(row, message)),
             ],

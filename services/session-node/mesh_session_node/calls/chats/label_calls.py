@@ -11,6 +11,7 @@ from mesh_core.errors import InvalidField, NotFound, ResourceExhausted
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context, in_time
 from mesh_session_node.calls.chats.chat_calls import ChatCalls, chat_address
+from mesh_session_node.context.message_rows import ref_of_row
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.chat_actions import LabelFacts
 from mesh_session_node.inbound.labels import MAX_LABELS
@@ -117,7 +118,7 @@ class LabelCalls(ChatCalls):
         session = await self._calls.session(request.account_id, context)
         check_ref("message", request.message)
         label_id = _label_id("label_id", request.label_id)
-        target = await self._references.resolve(session.context, request.message, "message")
+        target, row = await self._references.find(session.context, request.message, "message")
         async with self._chats.turn(session.context):
             await self._label(session, label_id)
             await self._calls.act(
@@ -127,7 +128,7 @@ class LabelCalls(ChatCalls):
                 about=target.network_id,
             )
             told = pb.LabelAssignmentEvent(label_id=label_id, labelled=request.labelled)
-            told.message.CopyFrom(request.message)
+            told.message.CopyFrom(request.message if row is None else ref_of_row(row))
             event = session.context.events.of(
                 "label.assignment_changed", time.time_ns() // 1000, label_assignment=told
             )

@@ -76,14 +76,18 @@ class ContactService(ContactBook, ContactShown, contact_pb2_grpc.ContactServiceS
         if not 1 <= len(people) <= MAX_RESOLVED:
             raise InvalidField("addresses", f"must have 1 to {MAX_RESOLVED} entries")
         wanted, whose = [*dict.fromkeys(people)], _kept(session, "people")
-        known = await self._kept.known(whose, wanted)
-        resolved = {one: pb.ResolvedIdentity.FromString(answer) for one, answer in known.items()}
+        names = {one: f"{session.context.ref.uuid.hex}/{one}" for one in wanted}  # not all know as much
+        known = await self._kept.known(whose, [*names.values()])
+        resolved = {
+            one: pb.ResolvedIdentity.FromString(known[name]) for one, name in names.items() if name in known
+        }
         unknown = [one for one in wanted if one not in resolved]
         hits("people").inc(len(resolved))
         if unknown:
             asked = await self._resolved(session, unknown)
             misses("people").inc(len(asked))
-            await self._kept.keep(whose, {one: said.SerializeToString() for one, said in asked.items()})
+            answers = {names[one]: said.SerializeToString() for one, said in asked.items()}
+            await self._kept.keep(whose, answers)
             resolved |= asked
         response = pb.ResolveIdentitiesResponse()
         for given, person in zip(request.addresses, people, strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from mesh_core import addresses
-from mesh_core.database.requests import Method, RecordKind
+from mesh_core.database.requests import Method
 from mesh_core.paging import Pager
 from mesh_session_node.account.session import Session
 from mesh_session_node.calls.account_call import Context
@@ -21,9 +21,10 @@ from mesh_session_node.calls.groups.group_validation import (
 from mesh_session_node.drivers.interface.capabilities import Capability
 from mesh_session_node.drivers.interface.groups import JoinRequest
 from mesh_session_node.inbound.fitting_groups import MAX_MEMBERS, fit_group, fit_request
-from mesh_session_node.inbound.group_records import record_of, request_of
+from mesh_session_node.inbound.group_records import no_request, record_of, request_of
 from mesh_session_node.inbound.groups import seen
-from mesh_session_node.journal import AccountRecord, Row
+from mesh_session_node.journal import Row
+from mesh_session_node.outbound.references import ReferenceLookup
 from sessionmesh.v1 import group_pb2 as pb
 
 
@@ -32,6 +33,7 @@ class GroupJoining:
 
     _groups: GroupCalls
     _pager: Pager
+    _references: ReferenceLookup
 
     async def GetGroupInvite(
         self, request: pb.GetGroupInviteRequest, context: Context
@@ -136,7 +138,7 @@ class GroupJoining:
                 about=group,
             )
             response = pb.AnswerJoinRequestsResponse(failures=[failure_of(one) for one in failures])
-            return response, self._answered(session, group, people)
+            return response, await self._answered(session, group, people)
 
         return await self._groups.calls.answered(
             session,
@@ -147,10 +149,14 @@ class GroupJoining:
             turn=self._groups.book.turn(session.context, group),
         )
 
-    def _answered(self, session: Session, group: str, people: Sequence[str]) -> Sequence[Row]:
-        """Nobody waits any more of these; who came in by it, the network tells."""
-        kind, now = RecordKind.GROUP_JOIN_REQUEST, time.time_ns() // 1000
-        return [AccountRecord(kind, group, person, None, now) for person in people]
+    async def _answered(self, session: Session, group: str, people: Sequence[str]) -> Sequence[Row]:
+        """Nobody waits any more of these, by any of their names; who came in by it, the network tells."""
+        now = time.time_ns() // 1000
+        return [
+            no_request(group, name, now)
+            for person in people
+            for name in await self._references.names(session.context, person)
+        ]
 
 
 def _place(request: JoinRequest) -> bytes:
