@@ -107,9 +107,23 @@ ACCOUNT_CALLS = (
     Mutation(
         "a vote behind a later one is not counted",
         f"{_NODE}/inbound/votes.py",
-        "            if record.member == member and record.time > micros:\n",
-        "            if False:\n",
+        "            elif record.time > micros:\n",
+        "            elif False:\n",
         f"{_ANSWERS} -k behind_a_later_one",
+    ),
+    Mutation(
+        "a voter is one by each of their names",
+        f"{_NODE}/inbound/votes.py",
+        "        names = {voter.address, *names_of(voter), *await",
+        "        names = {member} or {*await",
+        "tests/unit/test_session_votes.py -k learnt",
+    ),
+    Mutation(
+        "a person is resolved for each account by itself",
+        f"{_NODE}/calls/contacts/contact_service.py",
+        'one: f"{session.context.ref.uuid.hex}/{one}" for one',
+        "one: one for one",
+        "tests/unit/test_session_resolved_people.py",
     ),
     Mutation(
         "the parts of an album are stored once",
