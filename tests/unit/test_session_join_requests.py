@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asyncpg.pgproto.pgproto import UUID
@@ -49,8 +49,8 @@ class Group:
     """A group of an account whose group is stored in memory."""
 
     def __init__(self) -> None:
-        self.records: Any = Records()
-        self._news = GroupNews(GroupBook(self.records))
+        self.records = Records()
+        self._news = GroupNews(GroupBook(cast("Any", self.records)))
         self._session: Any = type("Session", (), {})()
         self._session.ref = type("Ref", (), {"uuid": new_uuid()})()
         self._session.people, self._session.events = People(), EventMaker("tnt_1", "acc_1", {})
