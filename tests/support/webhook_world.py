@@ -30,6 +30,7 @@ from sessionmesh.v1 import event_pb2, event_pb2_grpc, webhook_pb2, webhook_pb2_g
 from tests.support.running import Running, registered_address, running
 
 ADMIN_KEY = "administrator-of-tests"
+MESH_KEY = "mesh-key-of-these-tests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ async def open_world(postgres_url: str, etcd: str) -> AsyncIterator[World]:
         "MESH_DATABASE_URL": postgres_url,
         "MESH_ETCD_ENDPOINTS": etcd,
         "MESH_AUTH_BOOTSTRAP_KEY": ADMIN_KEY,
+        "MESH_AUTH_MESH_KEY": MESH_KEY,
         "MESH_SECRETS_MASTER_KEY": base64.b64encode(bytes(range(32))).decode(),
         "MESH_WEBHOOK_ALLOW_PRIVATE_ADDRESSES": "true",
         "MESH_WEBHOOK_ALLOW_HTTP": "true",
