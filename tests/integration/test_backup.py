@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +14,17 @@ from pathlib import Path
 
 import asyncpg
 import msgspec
+import pyrage
 import pytest
 import pytest_asyncio
 from typer.testing import Result
 
 from mesh_cli.backup import making
 from mesh_cli.backup.archive import follow
+from mesh_cli.backup.log_files import is_whole
 from mesh_cli.backup.records import decoded, encoded
 from mesh_cli.backup.settings import ArchiveSettings, settings_from
+from mesh_cli.backup.verifying import unbroken
 from mesh_cli.embedded import EmbeddedPostgres
 from mesh_cli.up.state import Secrets, StateDirectory
 from mesh_core.database.migrations import migrate
@@ -74,6 +77,11 @@ class Place:
     async def execute(self, query: str) -> None:
         await _on(self.url, query)
 
+    async def write_segment(self) -> None:
+        """There is a whole segment of the log more."""
+        await self.execute("INSERT INTO proof VALUES ('more')")
+        await self.execute("SELECT pg_switch_wal()")
+
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
@@ -120,13 +128,20 @@ def small_disk(tmp_state: Path) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def followed(place: Place, repository: Path, url: str) -> AsyncIterator[None]:
+async def followed(
+    place: Place, repository: Path, url: str, say: Callable[[str], None] = lambda _step: None
+) -> AsyncIterator[None]:
     """The log is stored as it is written; in the end all of it is."""
-    following = asyncio.Event()
+    steps: list[str] = []
     environment = place.environment(repository) | {"MESH_DATABASE_URL": url}
     settings = settings_from(ArchiveSettings, environment)
-    task = asyncio.create_task(follow(settings, lambda _step: following.set()))
-    await eventually(lambda: following.is_set() or task.done(), what="following the log")
+
+    def told(step: str) -> None:
+        steps.append(step)
+        say(step)
+
+    task = asyncio.create_task(follow(settings, told))
+    await eventually(lambda: bool(steps) or task.done(), what="following the log")
     [before] = await _on(url, "SELECT pg_walfile_name(pg_current_wal_lsn()) AS segment")
     yield
     await _on(url, "SELECT pg_switch_wal()")
@@ -149,6 +164,15 @@ async def words_of(state: Path) -> list[str]:
         await server.stop()
 
 
+def stored_segments(repository: Path) -> list[str]:
+    names = sorted(file.name.removesuffix(".gz.age") for file in found(repository, "wal/*/*"))
+    return [name for name in names if is_whole(name)]
+
+
+def restored_until(ended: Result) -> datetime:
+    return datetime.fromisoformat(ended.stdout.partition("as of ")[2].partition(": ")[0])
+
+
 async def _on(url: str, query: str) -> list[asyncpg.Record]:
     connection = await asyncpg.connect(url)
     try:
@@ -168,12 +192,14 @@ async def test_what_was_committed_after_the_backup_comes_back_with_the_log(
     everything = await place.restore(tmp_state / "all", repository=copy)
     assert everything.exit_code == 0, everything.stderr
     assert await words_of(tmp_state / "all") == ["early", "late"]
+    assert restored_until(everything) > moment
     assert (tmp_state / "all" / "objects" / "a" / "photo").read_bytes() == b"a photo" * 1000
     assert StateDirectory(tmp_state / "all").secrets() == SECRETS
 
     a_part = await place.restore(tmp_state / "part", "--until", moment.isoformat(), repository=copy)
     assert a_part.exit_code == 0, a_part.stderr
     assert await words_of(tmp_state / "part") == ["early"]
+    assert restored_until(a_part) < moment
 
     too_late = await place.restore(tmp_state / "late", "--until", "2199-01-01T00:00:00Z", repository=copy)
     assert too_late.exit_code == DAMAGED
@@ -194,6 +220,50 @@ async def test_what_a_restored_database_wrote_comes_back_too(
     assert again.exit_code == 0, again.stderr
     assert "under generation 3" in again.stdout
     assert await words_of(tmp_state / "second") == ["in its second life"]
+
+
+async def test_what_was_received_while_the_place_took_nothing_is_stored_afterwards(
+    place: Place, copy: Path
+) -> None:
+    said: list[str] = []
+    async with followed(place, copy, place.url, said.append):
+        await place.write_segment()
+        await eventually(lambda: stored_segments(copy), what="a segment")
+        before = len(stored_segments(copy))
+        (copy / "wal").rename(copy / "aside")
+        (copy / "wal").touch()  # where no folder can be made
+        await place.write_segment()
+        await eventually(lambda: any("waits in" in one for one in said), what="an outage")
+        (copy / "wal").unlink()
+        (copy / "aside").rename(copy / "wal")
+        await place.write_segment()
+        await eventually(lambda: len(stored_segments(copy)) >= before + 2, what="two more segments")
+    assert unbroken(stored_segments(copy)) == len(stored_segments(copy))
+
+
+async def test_a_log_that_begins_after_the_backup_is_told(place: Place, copy: Path) -> None:
+    async def no_slot() -> bool:
+        await place.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active"
+        )
+        return not await _on(place.url, "SELECT FROM pg_replication_slots")
+
+    await eventually(no_slot)
+    for _ in range(3):
+        await place.write_segment()
+    await place.execute("CHECKPOINT")  # a new slot keeps the log from here on
+    said: list[str] = []
+    async with followed(place, copy, place.url, said.append):
+        pass
+    assert any("a part of the log is missing" in one for one in said)
+
+
+async def test_backups_for_another_key_are_made_elsewhere(place: Place, copy: Path) -> None:
+    other = str(pyrage.x25519.Identity.generate().to_public())
+    for command in ("run", "follow"):
+        ended = await place.run("backup", command, repository=copy, MESH_BACKUP_RECIPIENT=other)
+        assert ended.exit_code == REFUSED
+        assert "has backups for another key" in ended.stderr
 
 
 async def test_a_backup_is_verified_with_all_it_has(place: Place, copy: Path) -> None:

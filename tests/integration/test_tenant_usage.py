@@ -79,6 +79,11 @@ async def test_by_default_the_last_thirty_days_are_shown(world: RouterWorld) -> 
     assert [one.messages_sent for one in await used(world, tenant_id=tenant)] == [29, 0]
 
 
+async def test_there_are_no_days_before_the_first_year(world: RouterWorld) -> None:
+    tenant = (await create_tenant(world)).id
+    assert await used(world, tenant_id=tenant, end_time=at(date(1, 1, 2))) == []
+
+
 async def test_a_tenant_sees_its_own_use_and_nobody_elses(world: RouterWorld) -> None:
     own, other = (await create_tenant(world)).id, (await create_tenant(world)).id
     today = datetime.now(UTC).date()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 import pyrage
@@ -12,20 +14,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_cli.backup import Damaged, Refused
-from mesh_cli.backup.log_files import is_whole, place
+from mesh_cli.backup.log_files import is_whole, place, read_log, stored_log
+from mesh_cli.backup.objects import put_back
 from mesh_cli.backup.policy import Policy
 from mesh_cli.backup.records import Backup, StoredFile, decoded, encoded
+from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.restoring import choose
 from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, of_bytes, opened, sealed
 from mesh_cli.backup.verifying import unbroken
+from mesh_core.settings import StoreSettings
+from mesh_media.stores.directory import Directory
+from mesh_media.stores.named_stores import Stores
+from mesh_media.stores.object_store import Source
 
 KEY = pyrage.x25519.Identity.generate()
 RECIPIENT, IDENTITY = str(KEY.to_public()), str(KEY)
+SEGMENT = "0000000100000000000000AB"
+WHOLE_KEY, PARTIAL_KEY = f"wal/7/{SEGMENT}.gz.age", f"wal/7/{SEGMENT}.partial.gz.age"
 NOON = datetime(2031, 5, 4, 12, tzinfo=UTC)
 
 
 async def whole(chunks: Bytes) -> bytes:
     return b"".join([chunk async for chunk in chunks])
+
+
+async def at(folder: Path) -> Repository:
+    return await Repository.open(StoreSettings(url=folder.as_uri()))
 
 
 async def broken() -> Bytes:
@@ -104,6 +118,27 @@ class TestStreams:
         await stream.aclose()
 
 
+class TestObjects:
+    async def test_files_are_put_back_few_at_a_time(self, tmp_path: Path) -> None:
+        repository = await at(tmp_path / "backups")
+        files = [
+            await repository.store(f"objects/{n}.gz.age", sealed(of_bytes(f"{n}\nx".encode()), RECIPIENT))
+            for n in range(50)
+        ]
+        tasks = 0
+
+        class Counting(Directory):
+            async def put(self, key: str, source: Source) -> None:
+                nonlocal tasks
+                tasks = max(tasks, len(asyncio.all_tasks()))
+                await super().put(key, source)
+
+        stores = Stores({"main": Counting(tmp_path / "objects")})
+        put = await put_back(repository, {file.name: file for file in files}, stores, IDENTITY)
+        assert put == len([*(tmp_path / "objects").iterdir()]) == 50
+        assert tasks < 30
+
+
 class TestRecords:
     def test_a_record_is_read_as_it_was_written(self) -> None:
         made = backup(NOON)
@@ -158,6 +193,30 @@ class TestChoosing:
 
 
 class TestLog:
+    async def test_its_end_is_read_again_where_it_was_stored_anew_meanwhile(self, tmp_path: Path) -> None:
+        repository = await at(tmp_path)
+        await repository.store(PARTIAL_KEY, sealed(of_bytes(b"short"), RECIPIENT))
+        size = await repository.size(PARTIAL_KEY)
+        assert size is not None
+        await repository.store(PARTIAL_KEY, sealed(of_bytes(bytes(range(256)) * 99), RECIPIENT))
+        assert await read_log(repository, PARTIAL_KEY, size, IDENTITY) == bytes(range(256)) * 99
+        await repository.store(WHOLE_KEY, sealed(of_bytes(b"all of it"), RECIPIENT))
+        await repository.delete(PARTIAL_KEY)
+        assert await read_log(repository, PARTIAL_KEY, size, IDENTITY) == b"all of it"
+
+    async def test_damage_of_its_end_is_told(self, tmp_path: Path) -> None:
+        repository = await at(tmp_path)
+        stored = await whole(sealed(of_bytes(b"words"), RECIPIENT))
+        await repository.store(PARTIAL_KEY, of_bytes(stored[:-1]))
+        with pytest.raises(Damaged, match=r"partial\.gz\.age is damaged"):
+            await read_log(repository, PARTIAL_KEY, len(stored) - 1, IDENTITY)
+
+    async def test_what_is_only_half_stored_is_no_part_of_it(self, tmp_path: Path) -> None:
+        repository = await at(tmp_path)
+        await repository.store(WHOLE_KEY, of_bytes(b"x"))
+        (tmp_path / f"{WHOLE_KEY}#1").write_bytes(b"ha")
+        assert await stored_log(repository, 7, "0" * 24) == {SEGMENT: (WHOLE_KEY, 1)}
+
     def test_only_files_that_are_written_no_more_are_whole(self) -> None:
         assert is_whole("0000000100000000000000AB")
         assert is_whole("00000002.history")

@@ -9,12 +9,10 @@ import pytest
 
 from mesh_session_node.inbound import receiver
 from mesh_session_node.inbound.in_order import MAX_WAITING
-from mesh_session_node.journal import (
-    InboundMessage,
-)
+from mesh_session_node.journal import Duplicate, InboundMessage
 from sessionmesh.v1 import session_pb2
 from tests.support.eventually import eventually
-from tests.support.incoming import CHANGES, EARLIER, HEART, UNKNOWN, incoming, with_earlier_message
+from tests.support.incoming import CHANGES, EARLIER, FIRST, HEART, UNKNOWN, incoming, with_earlier_message
 from tests.support.memory_host import OneAccount
 from tests.support.memory_journal import Clock
 
@@ -150,6 +148,20 @@ async def test_an_answer_that_comes_while_the_database_is_away_is_stored_when_it
     await account.settle()
     account.messages.unavailable = False
     await eventually(lambda: len(account.journal.waiting) == 1)
+
+
+async def test_what_comes_again_while_the_database_is_away_is_acknowledged_when_it_is_back(
+    account: OneAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver, "_RETRY_SECONDS", 0.0)
+    await account.connected()
+    account.messages.unavailable = True
+    account.driver.link.receive(incoming())
+    await account.journal.commit(Duplicate(FIRST))
+    await account.settle()
+    assert account.driver.link.acknowledged == []
+    account.messages.unavailable = False
+    await eventually(lambda: account.driver.link.acknowledged == ["IN1"], seconds=5.0)
 
 
 @pytest.mark.parametrize("kind", [*CHANGES])

@@ -12,13 +12,14 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mesh_cli.backup import Failed, Refused
 from mesh_cli.backup.key_file import check_recipient
 from mesh_cli.backup.log_files import PARTIAL, SUFFIX, folder_of_log, is_history, is_whole, place, stored_log
+from mesh_cli.backup.records import Backup
 from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.settings import ArchiveSettings
 from mesh_cli.backup.source import client_address, held_source, postgres_program
@@ -28,6 +29,8 @@ from mesh_parent import launcher
 SLOT = "sessionmesh_backup"
 PARTIAL_SECONDS = 5.0
 """How old what is stored of the last segment may be."""
+PATIENCE_SECONDS = 600.0
+"""How long what was received waits for a place that takes nothing; nobody else has it any more."""
 _POLL_SECONDS = 0.5
 Say = Callable[[str], None]
 
@@ -38,6 +41,7 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
     url = settings.database.direct_url or settings.database.url
     async with held_source(url, "archive") as (_, facts):
         repository = await Repository.open(settings.backup)
+        backups = await repository.backups_of(facts.system_identifier, settings.backup.recipient)
         program = str(postgres_program("pg_receivewal", facts.major))
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-log-"))  # of this user only
     follower = _Follower(repository, settings.backup.recipient, facts.system_identifier, folder, say)
@@ -45,7 +49,7 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
     common = (f"--dbname={address}", "--no-password", f"--slot={SLOT}")
     try:
         await _ended(program, environment, *common, "--create-slot", "--if-not-exists")
-        await follower.begin()
+        await follower.begin(backups)
         process = await _started(program, environment, *common, f"--directory={folder}", "--no-loop")
         say("following the log")
         try:
@@ -71,18 +75,20 @@ class _Follower:
         self._checked = False
         self._written: tuple[str, int] = ("", 0)
         self._partial_at = 0.0
+        self._failing_since: float | None = None
 
-    async def begin(self) -> None:
-        """What was stored before."""
+    async def begin(self, backups: Sequence[Backup]) -> None:
+        """What was stored before: a log, or at least what is in the last backup."""
         log = await stored_log(self._repository, self._system, "0" * 24)
-        self._newest = max((place(name) for name in log if not is_history(name)), default=-1)
+        before = place(backups[-1].wal_from) if backups else -1
+        self._newest = max((place(name) for name in log if not is_history(name)), default=before)
 
     async def run(self, process: asyncio.subprocess.Process) -> None:
         ended = asyncio.create_task(process.wait(), name="pg_receivewal")
         assert process.stderr is not None  # noqa: S101 - it is piped
         while not ended.done():
             await asyncio.wait({ended}, timeout=_POLL_SECONDS)
-            await self.look()
+            await self._look_patiently()
         words = (await process.stderr.read()).decode(errors="replace").strip()
         if "has already been removed" in words or "invalidated" in words:
             raise Failed(
@@ -90,6 +96,19 @@ class _Follower:
                 f"now, and follow again. It said: {words}"
             )
         raise Failed(f"pg_receivewal ended with status {process.returncode}: {words}")
+
+    async def _look_patiently(self) -> None:
+        now = asyncio.get_running_loop().time()
+        try:
+            await self.look()
+        except Failed as error:
+            if self._failing_since is None:
+                self._failing_since = now
+                self._say(f"{error}; what is received meanwhile waits in {self._folder}")
+            elif now - self._failing_since > PATIENCE_SECONDS:
+                raise
+        else:
+            self._failing_since = None
 
     async def look(self, *, all_of_it: bool = False) -> None:
         """Store what is new."""
@@ -119,8 +138,8 @@ class _Follower:
         self._checked = True
         if 0 <= self._newest < place(name) - 1:
             self._say(
-                "a part of the log is missing since this ran last: run `mesh backup run` now; until then "
-                "nothing later than the missing part can be restored"
+                "a part of the log is missing before what is received now: run `mesh backup run` now; until "
+                "then nothing later than the missing part can be restored"
             )
 
     async def _store(self, file: Path, name: str) -> None:

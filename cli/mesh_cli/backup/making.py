@@ -11,15 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 from mesh_cli.backup import Refused
 from mesh_cli.backup.key_file import check_recipient
-from mesh_cli.backup.objects import copy_objects, listed, read_list
+from mesh_cli.backup.objects import copy_objects, listed, open_objects, read_list
 from mesh_cli.backup.policy import Policy, prune
 from mesh_cli.backup.records import Backup
 from mesh_cli.backup.repository import Repository, folder_of
 from mesh_cli.backup.settings import MakingSettings
 from mesh_cli.backup.source import Facts, base_backup, held_source, postgres_program
 from mesh_cli.backup.streams import of_bytes, sealed
-from mesh_core.errors import StartupError
-from mesh_media.stores.named_stores import Stores, open_stores
 
 Say = Callable[[str], None]
 
@@ -36,11 +34,10 @@ async def make_backup(settings: MakingSettings, policy: Policy, say: Say) -> tup
     async with held_source(url, "backup") as (connection, facts):
         postgres_program("pg_basebackup", facts.major)
         repository = await Repository.open(settings.backup)
-        stores = await _open(settings)
-        backups = await repository.backups()
-        _refuse_other(backups, facts)
-        _refuse_small_disk(settings.backup.url, facts)
+        stores = await open_objects(settings.objects)
         recipient = settings.backup.recipient
+        backups = await repository.backups_of(facts.system_identifier, recipient)
+        _refuse_small_disk(settings.backup.url, facts)
         known = {} if not backups else await read_list(repository, backups[-1].objects)
         say("files")
         before, _ = await copy_objects(stores, repository, recipient, known)
@@ -79,22 +76,6 @@ async def make_backup(settings: MakingSettings, policy: Policy, say: Say) -> tup
         )
         await repository.add(backup)
         return backup, await prune(repository, policy)
-
-
-async def _open(settings: MakingSettings) -> Stores:
-    try:
-        return await open_stores(settings.objects)
-    except StartupError as error:
-        raise Refused(f"MESH_OBJECTS_URL: {error}") from None
-
-
-def _refuse_other(backups: list[Backup], facts: Facts) -> None:
-    for one in backups:
-        if one.system_identifier != facts.system_identifier:
-            raise Refused(
-                "MESH_BACKUP_URL has backups of another database: give each its own place, or their logs "
-                "and rules of what is kept would mix"
-            )
 
 
 def _refuse_small_disk(url: str, facts: Facts) -> None:

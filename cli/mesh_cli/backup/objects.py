@@ -15,12 +15,21 @@ from mesh_cli.backup import Damaged, Failed, Refused
 from mesh_cli.backup.records import StoredFile
 from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.streams import Bytes, opened, sealed
-from mesh_core.errors import DataLoss, MeshError
-from mesh_media.stores.named_stores import Stores
+from mesh_core.errors import DataLoss, MeshError, StartupError
+from mesh_core.settings import ObjectsSettings
+from mesh_media.stores.named_stores import Stores, open_stores
 from mesh_media.stores.object_store import FoundObject
 
 _PAGE = 1000
 _AT_ONCE = 8
+
+
+async def open_objects(settings: ObjectsSettings) -> Stores:
+    """The mesh's files. Raises `Refused`."""
+    try:
+        return await open_stores(settings)
+    except StartupError as error:
+        raise Refused(f"MESH_OBJECTS_URL: {error}") from None
 
 
 async def copy_objects(
@@ -34,11 +43,12 @@ async def copy_objects(
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def copy(found: FoundObject, name: str) -> None:
-        async with room:
-            try:
-                stored[name] = await repository.store(name, sealed(_with_key(stores, found), recipient))
-            except (FileNotFoundError, DataLoss):
-                return  # deleted since it was listed
+        try:
+            stored[name] = await repository.store(name, sealed(_with_key(stores, found), recipient))
+        except (FileNotFoundError, DataLoss):
+            return  # deleted since it was listed
+        finally:
+            room.release()
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -48,8 +58,7 @@ async def copy_objects(
                 if name in known:
                     stored[name] = known[name]
                     continue
-                async with room:  # no more tasks than there is room for, or few more
-                    pass
+                await room.acquire()
                 tasks.create_task(copy(found, name), name=f"copy {name}")
     except* (Damaged, Failed, MeshError) as errors:
         raise _first(errors) from None
@@ -81,16 +90,19 @@ async def put_back(
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def one(file: StoredFile) -> None:
-        async with room, aclosing(opened(repository.read(file), identity, file.name)) as plain:
-            key, first = await _key(plain, file.name)
-            try:
+        try:
+            async with aclosing(opened(repository.read(file), identity, file.name)) as plain:
+                key, first = await _key(plain, file.name)
                 await stores.put(key, _joined(first, plain))
-            except MeshError as error:
-                raise Failed(f"object {key} cannot be stored: {error}") from None
+        except MeshError as error:
+            raise Failed(f"{file.name} cannot be put back: {error}") from None
+        finally:
+            room.release()
 
     try:
         async with asyncio.TaskGroup() as tasks:
             for file in objects.values():
+                await room.acquire()
                 tasks.create_task(one(file), name=f"put back {file.name}")
     except* (Damaged, Failed, MeshError) as errors:
         raise _first(errors) from None

@@ -101,6 +101,16 @@ async def recovered(backup: Backup, data: Path, log: Path, until: datetime | Non
         shutil.rmtree(runtime, ignore_errors=True)
 
 
+async def last_commit(url: str) -> datetime | None:
+    """When the last transaction was committed that the log brought back; None: there was none in it."""
+    connection = await asyncpg.connect(url)
+    try:
+        committed: datetime | None = await connection.fetchval("SELECT pg_last_xact_replay_timestamp()")
+        return committed
+    finally:
+        await connection.close()
+
+
 async def give_password(url: str, role: str) -> str:
     """Give the role a new password, and return it."""
     password = secrets.token_urlsafe(32)

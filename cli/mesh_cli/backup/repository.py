@@ -49,16 +49,9 @@ class Repository:
     async def read(self, file: StoredFile) -> Bytes:
         """Raises `Damaged` at its end, when these were not the bytes that were stored."""
         counted = Counted()
-        try:
-            async with aclosing(self._store.get(file.name, 0, file.size)) as chunks:
-                async for chunk in counted.of(chunks):
-                    yield chunk
-        except FileNotFoundError:
-            raise Damaged(f"{file.name} is missing") from None
-        except MeshError as error:
-            if error.reason == "FILE_DAMAGED":
-                raise Damaged(f"{file.name} is damaged: it is too short") from None
-            raise Failed(f"{file.name} cannot be read: {error}") from None
+        async with aclosing(self.read_unchecked(file.name, file.size)) as chunks:
+            async for chunk in counted.of(chunks):
+                yield chunk
         if counted.sha256 != file.sha256:
             raise Damaged(f"{file.name} is damaged: it has another hash than it was stored with")
 
@@ -74,9 +67,18 @@ class Repository:
             raise Damaged(f"{name} is missing")
         return b"".join([chunk async for chunk in self._store.get(name, 0, size)])
 
-    def read_unchecked(self, name: str, size: int) -> Bytes:
-        """A file whose hash is noted nowhere."""
-        return self._store.get(name, 0, size)
+    async def read_unchecked(self, name: str, size: int) -> Bytes:
+        """A file whose hash is noted nowhere. Raises `Damaged` when it is missing, or shorter."""
+        try:
+            async with aclosing(self._store.get(name, 0, size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except FileNotFoundError:
+            raise Damaged(f"{name} is missing") from None
+        except MeshError as error:
+            if error.reason == "FILE_DAMAGED":
+                raise Damaged(f"{name} is damaged: it is too short") from None
+            raise Failed(f"{name} cannot be read: {error}") from None
 
     async def size(self, name: str) -> int | None:
         """Bytes of a file; None when there is none."""
@@ -112,6 +114,24 @@ class Repository:
         """All whole backups, the oldest first."""
         names = [one.key async for one in self.files("backups/") if one.key.endswith(f"/{_RECORD}")]
         return [decoded(await self.read_whole(name), name) for name in names]
+
+    async def backups_of(self, system: int, recipient: str) -> list[Backup]:
+        """The same. Raises `Refused` when some are of another server or for another key: logs and files are
+        stored once for all of them.
+        """
+        backups = await self.backups()
+        for one in backups:
+            if one.system_identifier != system:
+                raise Refused(
+                    "MESH_BACKUP_URL has backups of another database: give each its own place, or their logs "
+                    "and rules of what is kept would mix"
+                )
+            if one.recipient != recipient:
+                raise Refused(
+                    "MESH_BACKUP_URL has backups for another key than MESH_BACKUP_RECIPIENT: give each its "
+                    "own place, or files that both need could be opened with one of the keys only"
+                )
+        return backups
 
     async def add(self, backup: Backup) -> None:
         """From here on the backup is there."""

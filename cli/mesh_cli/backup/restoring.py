@@ -13,10 +13,10 @@ from pathlib import Path
 
 from mesh_cli.backup import Failed, Refused
 from mesh_cli.backup.key_file import KeyFile
-from mesh_cli.backup.log_files import stored_log
+from mesh_cli.backup.log_files import read_log, stored_log
 from mesh_cli.backup.objects import put_back, read_list, refuse_objects
 from mesh_cli.backup.records import Backup
-from mesh_cli.backup.recovery import give_password, recovered
+from mesh_cli.backup.recovery import give_password, last_commit, recovered
 from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.source import SEGMENT_BYTES, postgres_program
 from mesh_cli.backup.streams import opened
@@ -44,9 +44,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came of it: the role's new password is for a server of our own."""
+    """What came of it. `until` is when the last was committed of what is there; the role's new password is
+    for a server of our own.
+    """
 
     generation: int
+    until: datetime
     objects: int
     segments: int
     password: str
@@ -123,14 +126,15 @@ async def restore(
         await unpack(tar, backup.base.name, files)
         say(f"log, {len(log)} files")
         for name, (stored, size) in log.items():
-            with naming_full_disk(work), (segments / name).open("wb") as file:
-                async for chunk in opened(repository.read_unchecked(stored, size), identity, stored):
-                    file.write(chunk)
+            content = await read_log(repository, stored, size, identity)
+            with naming_full_disk(work):
+                (segments / name).write_bytes(content)
         say("files")
         objects = await put_back(repository, await read_list(repository, backup.objects), stores, identity)
         say("recovery of the database")
         password = ""
         async with recovered(backup, files, segments, wanted.until) as url:
+            until = await last_commit(url) or backup.end_time
             say("adopting it: accounts are paused, ratchets skip ahead")
             await migrate(url)
             database = await Database.open(DatabaseSettings(url=url))
@@ -141,7 +145,7 @@ async def restore(
             if own_server:
                 password = await give_password(url, backup.role)
         _finish(files, data)
-    return Restored(generation, objects, len(log), password)
+    return Restored(generation, until, objects, len(log), password)
 
 
 @contextmanager

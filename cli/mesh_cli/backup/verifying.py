@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mesh_cli.backup.log_files import is_history, place, stored_log
+from mesh_cli.backup.log_files import is_history, place, read_log, stored_log
 from mesh_cli.backup.objects import check_objects, read_list
 from mesh_cli.backup.records import Backup
 from mesh_cli.backup.repository import Repository
@@ -36,8 +36,7 @@ async def verify(
     say("log")
     log = await stored_log(repository, backup.system_identifier, backup.wal_from)
     for stored, size in log.values():
-        async for _ in opened(repository.read_unchecked(stored, size), identity, stored):
-            pass
+        await read_log(repository, stored, size, identity)
     return Verified(files, len(objects), unbroken([name for name in log if not is_history(name)]))
 
 

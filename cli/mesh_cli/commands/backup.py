@@ -28,7 +28,8 @@ from mesh_cli.commands.output import AsJson, print_table
 from mesh_cli.commands.target import fail, local_mesh
 from mesh_cli.commands.terminal import Terminal
 from mesh_cli.up.state import StateDirectory
-from mesh_core.errors import MeshError
+from mesh_core.database import DATABASE_ERRORS
+from mesh_core.errors import MeshError, StartupError
 
 app = typer.Typer(
     help="Backups of the database that MESH_DATABASE_URL names and the files in MESH_OBJECTS_URL, "
@@ -155,8 +156,8 @@ def finished(work: Callable[[], Awaitable[T]]) -> T:
         return asyncio.run(run())
     except BackupError as error:
         fail(str(error), error.exit_code)
-    except (MeshError, OSError) as error:
-        fail(str(error), Failed.exit_code)
+    except (MeshError, StartupError, *DATABASE_ERRORS) as error:
+        fail(str(error) or type(error).__name__, Failed.exit_code)
 
 
 def say(step: str) -> None:

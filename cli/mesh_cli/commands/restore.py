@@ -11,8 +11,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from mesh_cli.backup import Refused
+from mesh_cli.backup import BackupError, Refused
 from mesh_cli.backup.key_file import KeyFile, read_key_file
+from mesh_cli.backup.objects import open_objects
 from mesh_cli.backup.releasing import held_accounts
 from mesh_cli.backup.releasing import release as release_accounts
 from mesh_cli.backup.repository import Repository
@@ -24,7 +25,6 @@ from mesh_cli.commands.target import EXIT_FAILED, call, fail, local_mesh
 from mesh_cli.commands.up import Objects
 from mesh_client import Client, MeshCallError
 from mesh_core.settings import DatabaseSettings, ObjectsSettings, SecretsSettings
-from mesh_media.stores.named_stores import open_stores
 
 
 class ReleaseSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,9 +107,9 @@ def restore_command(
 
     restored = finished(work)
     print(
-        f"Restored under generation {restored.generation}: {restored.objects} files, {restored.segments} "
-        "files of the log. Start the mesh, look at it, then run `mesh restore --release` to bring the "
-        "accounts online."
+        f"Restored under generation {restored.generation}, as of {restored.until.isoformat()}: "
+        f"{restored.objects} files, {restored.segments} files of the log. Start the mesh, look at it, then "
+        "run `mesh restore --release` to bring the accounts online."
     )
 
 
@@ -117,7 +117,7 @@ async def _into_state(repository: Repository, wanted: Wanted, opener: KeyFile, t
     secrets = secrets_of(opener, wanted.backup)
     check_backup(wanted.backup, opener, [secrets.master_key])
     async with target.taken() as environment:
-        stores = await open_stores(settings_from(_Objects, environment).objects)
+        stores = await open_objects(settings_from(_Objects, environment).objects)
         restored = await restore(
             repository, wanted, opener.identity, target.data, stores, say, own_server=True
         )
@@ -131,7 +131,7 @@ async def _into_data(repository: Repository, wanted: Wanted, opener: KeyFile, da
         environment.setdefault("MESH_SECRETS_MASTER_KEY", opener.secrets.master_key)
     secrets = settings_from(_Secrets, environment).secrets
     check_backup(wanted.backup, opener, [secrets.master_key, *secrets.previous_master_keys])
-    stores = await open_stores(settings_from(_Objects, environment).objects)
+    stores = await open_objects(settings_from(_Objects, environment).objects)
     if await asyncio.to_thread(lambda: data.exists() and any(data.iterdir())):
         raise Refused(f"{data} is not empty: a restore never overwrites; give another folder")
     return await restore(repository, wanted, opener.identity, data, stores, say, own_server=False)
@@ -145,7 +145,10 @@ def _release(context: typer.Context) -> None:
     async def work(client: Client) -> list[tuple[str, MeshCallError]]:
         return [*await release_accounts(client, url, accounts)]
 
-    refused = call(context, work) if accounts else []
+    try:
+        refused = call(context, work) if accounts else []
+    except BackupError as error:
+        fail(str(error), error.exit_code)
     print(f"{len(accounts) - len(refused)} accounts are online again, or will be soon.")
     if refused:
         lines = "\n  ".join(f"{account}: {error.message}" for account, error in refused)

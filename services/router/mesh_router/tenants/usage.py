@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -41,7 +41,7 @@ class TenantUsage:
 def _days(request: tenant_pb2.GetTenantUsageRequest) -> tuple[date, date]:
     last = _day("end_time", request.end_time) if request.HasField("end_time") else datetime.now(UTC).date()
     if not request.HasField("start_time"):
-        return last - timedelta(days=DEFAULT_DAYS - 1), last
+        return date.fromordinal(max(1, last.toordinal() - DEFAULT_DAYS + 1)), last
     first = _day("start_time", request.start_time)
     if first > last:
         raise InvalidField("start_time", "must not be after end_time")

@@ -259,10 +259,16 @@ class Receiver:
         session, came = arrival.session, arrival.message
 
         async def work() -> None:
-            try:
-                await self._changes.came_again(arrival, message, partial(self._stored, session, came))
-            except _AWAY as error:  # it is offered again
-                logger.warning("inbound message not stored", account_id=session.id, reason=repr(error))
+            while True:
+                try:
+                    await self._changes.came_again(arrival, message, partial(self._stored, session, came))
+                except _AWAY as error:
+                    logger.warning("a message waits for Postgres", account_id=session.id, error=repr(error))
+                else:
+                    return
+                await asyncio.sleep(_RETRY_SECONDS)
+                if session.closed or session.bringing is not arrival.link:
+                    return  # it is offered again
 
         session.host.spawn(f"receive {came.network_id} again", work())
 
