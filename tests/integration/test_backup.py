@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from typer.testing import Result
 
-from mesh_cli.backup import making
+from mesh_cli.backup import Refused, making
 from mesh_cli.backup.archive import follow
 from mesh_cli.backup.log_files import is_whole
 from mesh_cli.backup.records import decoded, encoded
@@ -260,10 +260,12 @@ async def test_a_log_that_begins_after_the_backup_is_told(place: Place, copy: Pa
 
 async def test_backups_for_another_key_are_made_elsewhere(place: Place, copy: Path) -> None:
     other = str(pyrage.x25519.Identity.generate().to_public())
-    for command in ("run", "follow"):
-        ended = await place.run("backup", command, repository=copy, MESH_BACKUP_RECIPIENT=other)
-        assert ended.exit_code == REFUSED
-        assert "has backups for another key" in ended.stderr
+    ended = await place.run("backup", "run", repository=copy, MESH_BACKUP_RECIPIENT=other)
+    assert ended.exit_code == REFUSED
+    assert "has backups for another key" in ended.stderr
+    environment = place.environment(copy) | {"MESH_BACKUP_RECIPIENT": other}
+    with pytest.raises(Refused, match="has backups for another key"):
+        await follow(settings_from(ArchiveSettings, environment), lambda _step: None)
 
 
 async def test_a_backup_is_verified_with_all_it_has(place: Place, copy: Path) -> None:
