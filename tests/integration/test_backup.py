@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -149,6 +149,15 @@ async def followed(
     await eventually(lambda: found(repository, segment), what="a segment")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@contextmanager
+def put_before(file: Path, lines: str) -> Iterator[None]:
+    """A file begins with these lines."""
+    before = file.read_text()
+    file.write_text(f"{lines}{before}")
+    yield
+    file.write_text(before)
 
 
 def found(folder: Path, pattern: str) -> list[Path]:
@@ -373,6 +382,19 @@ async def test_a_role_that_may_not_replicate_is_told_what_to_grant(place: Place,
     ended = await place.run("backup", "run", repository=tmp_state / "new", MESH_DATABASE_URL=url)
     assert ended.exit_code == REFUSED
     assert "ALTER ROLE modest REPLICATION" in ended.stderr
+
+
+async def test_a_server_that_lets_nobody_replicate_is_told_before_anything_is_stored(
+    place: Place, tmp_state: Path
+) -> None:
+    [row] = await _on(place.url, "SELECT setting AS hba FROM pg_settings WHERE name = 'hba_file'")
+    rules = "local replication all reject\nhost replication all all reject\n"
+    with put_before(Path(row["hba"]), rules):
+        await place.execute("SELECT pg_reload_conf()")
+        ended = await place.run("backup", "run", repository=tmp_state / "new")
+    await place.execute("SELECT pg_reload_conf()")
+    assert (ended.exit_code, "allow it in pg_hba.conf" in ended.stderr) == (REFUSED, True), ended.stderr
+    assert not found(tmp_state / "new", "*")
 
 
 async def test_backups_of_two_databases_do_not_mix(place: Place, copy: Path) -> None:

@@ -64,6 +64,7 @@ async def held_source(url: str, work: str) -> AsyncIterator[tuple[asyncpg.Connec
         ) from None
     try:
         facts = await _facts(connection)
+        await _refuse_no_replication(url)
         if not await connection.fetchval("SELECT pg_try_advisory_lock(hashtext('sessionmesh ' || $1))", work):
             raise Refused(f"another {work} of this database is running: wait for its end")
         yield connection, facts
@@ -177,6 +178,20 @@ async def _facts(connection: asyncpg.Connection) -> Facts:
         segment=server["now_segment"],
         now=server["now"],
     )
+
+
+async def _refuse_no_replication(url: str) -> None:
+    """pg_hba.conf has rules of its own for it, and the server only so many places."""
+    try:
+        connection = await asyncpg.connect(
+            url, timeout=_CONNECT_SECONDS, server_settings={"replication": "true"}
+        )
+    except DATABASE_ERRORS as error:
+        raise Refused(
+            f"the server takes no connection for replication ({error}): allow it in pg_hba.conf (database "
+            "`replication`), and have max_wal_senders for it"
+        ) from None
+    connection.terminate()
 
 
 _SERVER = """SELECT pg_is_in_recovery() AS standby, current_user AS role, current_database() AS database,

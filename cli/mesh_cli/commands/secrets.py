@@ -28,7 +28,7 @@ def make_secrets(
     """Make the secrets of a new deployment: what its parts read, and what its servers do.
 
     mesh/mesh.toml is the file that MESH_CONFIG names; postgres/password, redis/redis.conf, s3/identities.json
-    and grafana/password are for the servers. What is there already stays; with mesh.toml nothing is made.
+    and grafana/password are for the servers. Where mesh.toml is there already, nothing is made.
     """
     made = folder / "mesh" / "mesh.toml"
     if made.exists():
