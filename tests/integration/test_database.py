@@ -123,15 +123,16 @@ async def test_an_adopted_database_has_no_rows_that_something_could_be_encrypted
     database: Database,
 ) -> None:
     of = await account(database, DESIRED_STATE_ONLINE)
-    keys = ["login/device", "members/g1", "peer/49/identity/0", "peer/49/session/0", "senderkey/g1/50"]
+    kept = ["login/device", "peer/49/identity/0", "senderkey/g1/50"]
+    keys = [*kept, "members/g1", "peer/49/session/0", "senderkey/status@broadcast/50_1:2"]
     for key in keys:
         await database.pool.execute(
             "INSERT INTO driver_row (account, key, value) VALUES ($1, $2, '')", of, key
         )
-    await database.pool.execute("INSERT INTO driver_row_count (account, rows) VALUES ($1, 5)", of)
+    await database.pool.execute("INSERT INTO driver_row_count (account, rows) VALUES ($1, 6)", of)
     await adopt(database, RATCHET_ROWS, restored=True)
     left = await database.pool.fetch("SELECT key FROM driver_row ORDER BY key")
-    assert [row["key"] for row in left] == ["login/device", "peer/49/identity/0", "senderkey/g1/50"]
+    assert [row["key"] for row in left] == kept
     assert await database.pool.fetchval("SELECT rows FROM driver_row_count") == 3
 
 

@@ -9,11 +9,11 @@ import msgspec
 from mesh_core.validation import stored_text
 from sessionmesh.internal.v1 import linked_device_pb2 as pb
 
-RATCHET_ROWS = ("peer/%/session/%", "members/%")
+RATCHET_ROWS = ("peer/%/session/%", "members/%", "senderkey/status@broadcast/%")
 """Keys, for SQL's LIKE, of the rows without which nothing is encrypted with keys of before: a message to a
 device without a session is encrypted with keys that are agreed on with it anew, and one to a group whose
-members were not given the account's sender key with a new one. What others encrypt, they encrypt anew when
-they are told that it cannot be read.
+members were not given the account's sender key with a new one, as is a status post. What others encrypt, they
+encrypt anew when they are told that it cannot be read.
 """
 MAX_SELF = 255
 """Characters of what the network says an account is called."""
