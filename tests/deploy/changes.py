@@ -30,6 +30,8 @@ def _changes(service: Service) -> Iterator[tuple[str, Service]]:
         yield f"does not need {name}", replace(service, needs=rest)
         if need is not Need.STARTED:
             yield f"needs {name} only started", replace(service, needs={**rest, name: Need.STARTED})
+    if service.hostname:
+        yield "another hostname", replace(service, hostname=f"{service.hostname}x")
     if service.health:
         yield "no health check", replace(service, health=())
         misspelt = (f"{service.health[0]}x", *service.health[1:])

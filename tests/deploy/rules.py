@@ -110,11 +110,13 @@ def _of_server(deployment: Deployment, service: Service) -> Iterator[str]:
         yield f"these are no options of it: {sorted(unknown)}"
     if unknown := service.environment.keys() - server.variables:
         yield f"these are no variables of it: {sorted(unknown)}"
-    if service.health[: len(server.health)] != server.health:
+    health = () if _must_be_found_unhealthy(deployment, service) else server.health
+    if service.health[: len(health)] != health or bool(service.health) != bool(health):
         yield f"its health check is {service.health}"
     asked = {int(port) for port in re.findall(r"(?::|-p )(\d+)", " ".join(service.health))}
     if asked - server.ports(service):
         yield f"its health check asks {sorted(asked)}, where it does not listen"
+    yield from _own_name(deployment, service)
     if server.backing and (set(service.networks) - deployment.inside or service.published):
         yield "can be reached from outside"
     told = [service.environment["COLLECTOR_TRACES"]] if "COLLECTOR_TRACES" in service.environment else []
@@ -123,6 +125,18 @@ def _of_server(deployment: Deployment, service: Service) -> Iterator[str]:
     for option in ("--initial-cluster", "--initial-advertise-peer-urls"):
         for address in servers.urls(service, option):
             yield from _reaches_member(deployment, address)
+
+
+def _must_be_found_unhealthy(deployment: Deployment, service: Service) -> bool:
+    """Whether it is healthy only once others have found it: Swarm names only who is healthy."""
+    return not deployment.orders and bool(servers.urls(service, "--initial-cluster"))
+
+
+def _own_name(deployment: Deployment, service: Service) -> Iterator[str]:
+    """What is healthy only once it has found itself needs its name before others get to know it."""
+    asked = [word.partition("=")[2] for word in service.command if word.startswith("-ip=")]
+    if not deployment.orders and asked and asked != [service.hostname]:
+        yield f"asks itself as {asked[0]}, which is not its hostname"
 
 
 def _reaches_member(deployment: Deployment, address: str) -> Iterator[str]:

@@ -128,7 +128,9 @@ SERVERS = {
     "alertmanager": Server(
         "", _options("--config.file --storage.path"), frozenset(), _fixed(9093), health=("wget",)
     ),
-    "node-exporter": Server("", _options("--path.rootfs"), frozenset(), _fixed(9100)),
+    "node-exporter": Server(
+        "", _options("--path.procfs --path.sysfs --path.rootfs"), frozenset(), _fixed(9100)
+    ),
     "grafana": Server(
         "",
         frozenset(),

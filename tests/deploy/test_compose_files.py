@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from tests.deploy.changes import changed
-from tests.deploy.compose_file import COMPOSE, STACK, read_compose, rendered
+from tests.deploy.compose_file import COMPOSE, DEPLOY, STACK, read_compose, rendered
 from tests.deploy.deployment import Deployment
 from tests.deploy.rules import findings
+from tests.deploy.servers import server_of
 
 IMAGE = "sessionmesh:0.1.0"
+DATASOURCES = DEPLOY / "grafana" / "provisioning" / "datasources"
 EXAMPLE = COMPOSE.with_name(".env.example")
 SWARM_MACHINES, SWARM_ACCOUNTS = 9, 7_000
 GIB = 1024**3
@@ -54,6 +58,41 @@ def test_what_is_mounted_from_here_is_there() -> None:
     ours = [COMPOSE.parent / mount.source for mount in mounted if mount.source.startswith("..")]
     assert {place.resolve().name for place in ours} >= {"otel", "prometheus", "provisioning", "dashboards"}
     assert [place for place in ours if not place.is_dir() or not any(place.iterdir())] == []
+
+
+@pytest.mark.parametrize("place", [COMPOSE, STACK], ids=["compose", "swarm"])
+def test_a_machine_is_watched_by_its_own_files(place: Path) -> None:
+    """In a container's own /proc there are only the container's file systems."""
+    watching = rendered(place, SESSIONMESH_IMAGE=IMAGE)["services"]["node-exporter"]
+    assert watching.get("pid") == "host" or "--path.procfs=/host/proc" in watching["command"]
+
+
+def test_swarm_forgets_no_connection_that_says_nothing() -> None:
+    """A virtual address does, after 15 minutes, and tells neither end."""
+    raw = rendered(STACK, SESSIONMESH_IMAGE=IMAGE)["services"]
+    kept = {
+        name
+        for name, service in read_compose(STACK, SESSIONMESH_IMAGE=IMAGE).services.items()
+        if service.is_part or ((kind := server_of(service)) and kind.backing)
+    }
+    assert {name for name in kept if raw[name]["deploy"].get("endpoint_mode") != "dnsrr"} == set()
+
+
+@deployments
+def test_grafana_reaches_what_it_shows(read: Deployment) -> None:
+    sources = [
+        source
+        for place in sorted(DATASOURCES.glob("*.yml"))
+        for source in yaml.safe_load(place.read_text())["datasources"]
+    ]
+    assert {source["type"] for source in sources} == {"prometheus", "jaeger"}
+    for source in sources:
+        url = urlsplit(source["url"])
+        asked = read.services[url.hostname or ""]
+        kind = server_of(asked)
+        assert kind is not None
+        assert url.port in kind.ports(asked)
+        assert set(asked.networks) & set(read.services["grafana"].networks)
 
 
 def test_six_lines_are_all_that_is_to_be_filled_in() -> None:
