@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ PART_SETTINGS = {
     "EnvironmentFile": ["/etc/sessionmesh/sessionmesh.env"],
 }
 
+NEEDED_CALLS = {"sessionmesh-media.service": {"setpriority", "unshare", "prctl", "prlimit64"}}
+"""What a part asks of the kernel that a service seldom does: media, before it opens a stranger's file."""
 ALL_SETTINGS: Mapping[str, Callable[[list[str]], bool]] = {
     "User": lambda values: values == ["sessionmesh"],
     "After": lambda values: "network-online.target" in " ".join(values).split(),
@@ -76,6 +79,15 @@ def test_a_unit_is_shut_in(units: Path, name: str) -> None:
     printed = _analyze("security", "--offline=yes", "--no-pager", str(units / name))
     [level] = re.findall(r"exposure level for \S+: ([\d.]+)", printed)
     assert float(level) <= HIGHEST_EXPOSURE, printed
+
+
+@pytest.mark.parametrize("name", NEEDED_CALLS)
+def test_a_unit_lets_its_part_make_the_calls_that_it_makes(name: str) -> None:
+    permitted = set(_calls("@default"))
+    for line in settings_in((UNITS / name).read_text())["SystemCallFilter"]:
+        named = {call for word in line.removeprefix("~").split() for call in _calls(word)}
+        permitted = permitted - named if line.startswith("~") else permitted | named
+    assert NEEDED_CALLS[name] - permitted == set()
 
 
 def test_all_of_it_fits_together(config: Path) -> None:
@@ -171,6 +183,17 @@ def _changed(line: str) -> Iterator[str]:
         yield f"#{line}"
     if line.startswith("TimeoutStopSec="):
         yield "TimeoutStopSec=20"
+
+
+@cache
+def _calls(word: str) -> frozenset[str]:
+    """The system calls of a group; else the one that it names."""
+    if not word.startswith("@"):
+        return frozenset({word})
+    lines = [line.strip() for line in _analyze("syscall-filter", word).splitlines()]
+    return frozenset(
+        call for line in lines if line and not line.startswith("#") and line != word for call in _calls(line)
+    )
 
 
 def _analyze(*words: str) -> str:
