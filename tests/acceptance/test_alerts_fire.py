@@ -300,11 +300,11 @@ async def test_etcd_and_postgres_are_silent(watched: Watched) -> None:
         await watched.fire()
 
 
-@causes("PartDown", "EventLoopSlow")
-async def test_a_part_hangs(watched: Watched) -> None:
-    watched.quiet("PartDown")
-    with watched.frozen("media"):
-        await watched.fire("PartDown")
+@causes("PartDown", "PartMissing", "EventLoopSlow")
+async def test_the_only_part_of_a_kind_and_one_of_two_hang(watched: Watched) -> None:
+    watched.quiet("PartDown", "PartMissing")
+    with watched.frozen("media", "webhook"):
+        await watched.fire("PartDown", "PartMissing")
     await watched.fire("EventLoopSlow")
 
 

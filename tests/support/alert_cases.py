@@ -232,4 +232,4 @@ CASES = [
     _gauge("RetentionLate", "ticket", "mesh_retention_age_seconds", 86_401, 86_400),
     _events("AuditDropped", "ticket", 'mesh_audit_dropped_total{reason="no room"}'),
 ]
-"""All but PartRestarting, whose start times change, and AlertingWorks, which fires always."""
+"""All but PartRestarting and PartMissing, whose series change, and AlertingWorks, which fires always."""
