@@ -156,7 +156,7 @@ def finished(work: Callable[[], Awaitable[T]]) -> T:
         return asyncio.run(run())
     except BackupError as error:
         fail(str(error), error.exit_code)
-    except (MeshError, StartupError, *DATABASE_ERRORS) as error:
+    except _FAILURES as error:
         fail(str(error) or type(error).__name__, Failed.exit_code)
 
 
@@ -179,3 +179,6 @@ async def _until_signal(work: Awaitable[None]) -> None:
 
 def _size(backup: Backup) -> str:
     return f"{backup.database_bytes / 1e6:,.0f} MB"
+
+
+_FAILURES: tuple[type[Exception], ...] = (MeshError, StartupError, *DATABASE_ERRORS)
