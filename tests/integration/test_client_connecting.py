@@ -11,6 +11,7 @@ import pytest
 from grpc import StatusCode
 
 from mesh_client import InvalidArgument, Tls, Unavailable, connect
+from mesh_client.retries import Unreachable
 from sessionmesh.v1 import account_pb2, account_pb2_grpc
 from tests.support.authority import Authority
 from tests.support.fake_router import fake_router
@@ -55,6 +56,14 @@ async def failure(target: str, tls: Tls | None = None, *, at_once: bool = False)
 async def test_nothing_listens(free_port: int) -> None:
     said = await failure(f"127.0.0.1:{free_port}")
     assert said == f"UNAVAILABLE: the mesh cannot be reached: nothing listens at 127.0.0.1:{free_port}"
+
+
+@pytest.mark.slow
+async def test_the_cause_in_words_does_not_hide_that_a_call_was_never_sent(free_port: int) -> None:
+    request = account_pb2.GetAccountRequest(account_id="acc_1")
+    async with connect(f"127.0.0.1:{free_port}", "key") as client, asyncio.timeout(SOON):
+        with pytest.raises(Unreachable, match="nothing listens"):
+            await client.accounts.GetAccount(request, timeout=3)
 
 
 @pytest.mark.slow

@@ -89,7 +89,8 @@ class Transports:
             self._diagnosis = await diagnose(routers, self._destination.tls)
         if not self._diagnosis.sentence:
             return failure, False
-        return Unavailable(StatusCode.UNAVAILABLE, self._diagnosis.sentence), self._diagnosis.lasting
+        kind = Unreachable if isinstance(failure, Unreachable) else Unavailable
+        return kind(StatusCode.UNAVAILABLE, self._diagnosis.sentence), self._diagnosis.lasting
 
     async def close(self) -> None:
         """Closes all channels; calls in flight are cancelled."""
