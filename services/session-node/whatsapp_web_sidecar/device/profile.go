@@ -35,10 +35,7 @@ func (d *Device) getProfile(ctx context.Context, result *internalv1.DeviceCallRe
 // changeProfile changes what the account itself shows.
 func (d *Device) changeProfile(ctx context.Context, call *internalv1.ChangeProfileCall) error {
 	if call.PushName != nil {
-		if err := d.keysShared(ctx); err != nil {
-			return err
-		}
-		if err := d.client.SendAppState(ctx, appstate.BuildSettingPushName(call.GetPushName())); err != nil {
+		if err := d.share(ctx, appstate.BuildSettingPushName(call.GetPushName())); err != nil {
 			return err
 		}
 	}
