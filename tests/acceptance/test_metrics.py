@@ -22,7 +22,7 @@ from tests.support.mesh_process import MeshProcess
 SHOWN_WITH_TLS = {"mesh_tls_certificate_expiry_timestamp_seconds"}
 """What these meshes have nothing for: shown in tests/integration/test_server_tls.py."""
 SHOWN_BY_WHO_DID_IT = {"mesh_retention_held_days"}
-"""Shown by the router that dropped old days last: that is once an hour, and other tests may have killed it since."""
+"""Shown by the router that dropped old days last, once an hour: other tests may have killed it since."""
 OF_LINKED_DEVICES = "mesh_whatsapp_web_"
 Series = tuple[str, tuple[tuple[str, str], ...]]
 """A metric by its name in the catalogue, and the labels of a sample."""
