@@ -40,6 +40,8 @@ def watching(mesh: MeshProcess, tmp_path: Path) -> Iterator[PrometheusServer]:
         yield watching
 
 
+@pytest.mark.timed
+@pytest.mark.long
 async def test_everything_that_rules_and_panels_ask_for_is_exported(
     watching: PrometheusServer,
     admin: Caller,

@@ -105,6 +105,8 @@ def test_the_image_says_what_is_in_it(prefix: Path) -> None:
     assert "Mozilla Public License" in (place / "licences" / "go.mau.fi_whatsmeow" / "LICENSE").read_text()
 
 
+@pytest.mark.timed
+@pytest.mark.long
 async def test_a_message_is_delivered(deployed: RunningDeployment) -> None:
     async with admin(deployed) as operator:
         _, tenant = await operator.new_tenant()
@@ -116,6 +118,8 @@ async def test_a_message_is_delivered(deployed: RunningDeployment) -> None:
         assert media.size_bytes > 0
 
 
+@pytest.mark.timed
+@pytest.mark.long
 @pytest.mark.parametrize("names", [["router-1", "session-node-1"]])
 async def test_no_call_fails_while_parts_are_replaced(
     deployed: RunningDeployment, names: list[str], record_property: Callable[[str, object], None]

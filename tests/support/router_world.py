@@ -362,7 +362,7 @@ async def _received(ads: AdsStream) -> dict[str, Any]:
 
 
 async def _registered(etcd: Etcd, cluster: str, router: asyncio.Task[None]) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if router.done():
                 router.result()

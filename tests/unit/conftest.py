@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from mesh_core import ids
 from tests.support.memory_host import OneAccount
 from tests.support.memory_journal import Clock
+
+
+@pytest.fixture(autouse=True)
+def ids_of_this_clock() -> Iterator[None]:
+    """A process's ids never fall behind a clock that was ahead, also not behind one that a test has set."""
+    before = ids._latest
+    yield
+    ids._latest = before
 
 
 @pytest.fixture
