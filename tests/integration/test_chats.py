@@ -161,8 +161,8 @@ async def test_thousands_of_messages_are_counted_once(stage: Stage, node: NodePr
     await stage.database.execute(
         """INSERT INTO message (id, account, epoch, direction, origin, status, chat, content, network_time)
            SELECT (substr(uuid_at(now())::text, 1, 24) || lpad(to_hex(n), 12, '0'))::uuid, $1, 1, 2, 0, 0,
-             'phone:+4917' || lpad((n % 5000)::text, 6, '0'), '', now()
-           FROM generate_series(1, 20000) AS n""",
+             'phone:+4917' || lpad((n % 1500)::text, 6, '0'), '', now()
+           FROM generate_series(1, 6000) AS n""",
         account.uuid,
     )
 
