@@ -181,6 +181,8 @@ async def newest_cursor(caller: Caller) -> str:
     raise AssertionError("the stream ended")
 
 
+@pytest.mark.timed
+@pytest.mark.long
 @pytest.mark.parametrize("network", [simulated, linked_devices], ids=lambda network: str(network.__name__))
 async def test_a_mesh_restored_from_an_old_backup_repeats_nothing(
     network: Callable[[], AbstractAsyncContextManager[Outside]],
