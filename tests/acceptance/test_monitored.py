@@ -23,7 +23,7 @@ from tests.support.prometheus_server import PrometheusServer, node_exporter, pro
 from tests.support.webhook_world import receiver
 
 OF_LINKED_DEVICES = {"mesh_whatsapp_web_sidecar_up"}
-"""Asked for in `test_linked_mesh.py`: this mesh has no sidecar."""
+"""Shown by meshes with a sidecar, as `test_metrics.py` sees: this one has none."""
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ async def _beside(chunks: Bytes, work: Callable[[Reader, _Writer], None]) -> Byt
     async def whole() -> None:
         try:
             await loop.run_in_executor(executor, run)
-        except Exception:
+        except Exception:  # the library words failures of what it reads itself
             if reader.failure is None:
                 raise
         finally:

@@ -107,7 +107,7 @@ async def _beside(tar: Bytes, work: Callable[[Reader], T]) -> T:
     with ThreadPoolExecutor(1) as executor:
         try:
             return await loop.run_in_executor(executor, work, source)
-        except Exception:
+        except Exception:  # as the library has worded it: what it read tells better
             if source.failure is not None:
                 raise source.failure from None
             raise

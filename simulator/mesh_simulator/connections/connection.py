@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
                     self._held.append(_parse(body))
         except (FrameTooLarge, DecodeError) as error:
             self.end(wire.CLOSING_REASON_PROTOCOL, str(error))
-        except Exception:
+        except Exception:  # one client's: the network goes on
             logger.exception("a client's frame was not handled", connection=self.number)
             self.end(wire.CLOSING_REASON_PROTOCOL, "the frame cannot be handled")
         self._handler.flush()

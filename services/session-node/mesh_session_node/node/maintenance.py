@@ -59,7 +59,7 @@ async def keep_alive(sessions: Mapping[str, Session], period: float) -> None:
                 try:
                     if not session.context.closed:
                         session.keepalive(now, period * PATIENCE)
-                except Exception:
+                except Exception:  # one account's: the others are kept alive
                     logger.exception("a session was not kept alive", account_id=session.id)
             await asyncio.sleep(_TICK_SECONDS)
         await asyncio.sleep(max(_TICK_SECONDS, began + period - loop.time()))
@@ -74,7 +74,7 @@ async def reconcile(period: float, *steps: Callable[[], Awaitable[None]]) -> Non
                 await step()
             except UNAVAILABLE as error:
                 logger.warning("accounts not reconciled", error=repr(error))
-            except Exception:
+            except Exception:  # tried again in the next round
                 logger.exception("accounts not reconciled")
 
 

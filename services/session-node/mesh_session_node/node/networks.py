@@ -162,7 +162,7 @@ class Networks:
         for network in self._networks.values():
             try:
                 do(network)
-            except Exception:
+            except Exception:  # one network's: the others are looked after
                 logger.exception("a network was not looked after", network=network.name)
 
 

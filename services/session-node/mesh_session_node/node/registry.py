@@ -46,7 +46,7 @@ class Registry:
         """Close a session and forget it: also one that fails to close, whose fence is its end."""
         try:
             session.close()
-        except Exception:
+        except Exception:  # it is forgotten all the same
             logger.exception("a session was not closed well", account_id=session.id)
         del self.sessions[session.id]
         shard = session.context.ref.shard

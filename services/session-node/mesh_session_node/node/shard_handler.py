@@ -53,7 +53,7 @@ class NodeShardHandler:
             for session in registry.in_shard(shard):
                 try:
                     session.store_counters(at_once=True)
-                except Exception:
+                except Exception:  # one account's: the shard is left all the same
                     logger.exception("counters were not stored", account_id=session.id)
         sessions = self._in(shards)
         registry.leave(shards)

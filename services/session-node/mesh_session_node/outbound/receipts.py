@@ -130,7 +130,7 @@ class LateReceipts:
                     target.receipted(out, late.receipt, late.micros, late=True)
                 else:
                     target.receipted_by(out, late.told, heard.get(late.message, ()))
-            except Exception:
+            except Exception:  # one receipt's: the others are told
                 logger.exception("a receipt is lost", account_id=context.id, message=str(late.message))
 
 

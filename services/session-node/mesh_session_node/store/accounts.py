@@ -245,7 +245,7 @@ def _readable(row: Record, column: str, read: Callable[[Any], Read], otherwise: 
     """
     try:
         return read(row[column])
-    except Exception:
+    except Exception:  # whatever one row holds, the other rows are read
         logger.exception("an account's row cannot be read", account=str(row["id"]), column=column)
         return otherwise
 

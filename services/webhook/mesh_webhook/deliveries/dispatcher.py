@@ -174,7 +174,7 @@ class Dispatcher:
                 await self._complete(delivery, result)
         except UNAVAILABLE as error:
             logger.warning("delivery left to the next claim", delivery=delivery.webhook_id, error=repr(error))
-        except Exception:
+        except Exception:  # one delivery's: the others go on
             logger.exception("delivery left to the next claim", delivery=delivery.webhook_id)
         finally:
             answered = None if result is None else result.status is not None
