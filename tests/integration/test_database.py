@@ -11,13 +11,20 @@ import pytest
 from asyncpg.pgproto.pgproto import UUID
 from asyncpg.types import ServerVersion
 
-from mesh_core.database import Database, ForeignDatabase, UnsupportedServer, adopt, check_identity
+from mesh_core.database import (
+    Adopted,
+    Database,
+    ForeignDatabase,
+    UnsupportedServer,
+    adopt,
+    check_identity,
+)
 from mesh_core.database.identity import EPOCH_LEAP, page_token_key, stored_before_restore
 from mesh_core.database.migrations import migrate
 from mesh_core.database.partitions import DAYS_AHEAD, drop_partition, make_partitions
 from mesh_core.database.pool import check_server
 from mesh_core.database.requests import RecordKind
-from mesh_core.errors import StartupError
+from mesh_core.errors import Misconfigured, StartupError
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
 from mesh_session_node.drivers.whatsapp_web.state import RATCHET_ROWS
@@ -80,15 +87,15 @@ async def test_a_restored_database_is_refused_until_it_is_adopted(database: Data
     await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
     with pytest.raises(ForeignDatabase, match="mesh db adopt"):
         await check_identity(database)
-    assert await adopt(database, ()) == 2
+    assert await adopt(database, ()) == Adopted(2, changed=True)
     assert await check_identity(database) == 2
-    assert await adopt(database, ()) == 2
+    assert await adopt(database, ()) == Adopted(2, changed=False)
 
 
 async def test_in_an_adopted_database_nobody_owns_anything_and_no_epoch_comes_again(
     database: Database,
 ) -> None:
-    await database.pool.execute("INSERT INTO node_incarnation (id, node, address) VALUES ('a-1', 'a', 'a:1')")
+    await _node_starts(database, "a-1")
     await database.pool.execute("UPDATE shard_fence SET holder = 'a-1', epoch = 7 WHERE shard = 5")
     await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
     await adopt(database, ())
@@ -98,8 +105,21 @@ async def test_in_an_adopted_database_nobody_owns_anything_and_no_epoch_comes_ag
 
 
 async def test_a_copy_of_a_servers_files_is_adopted_when_it_is_said_to_be_one(database: Database) -> None:
-    assert await adopt(database, ()) == 1
-    assert await adopt(database, (), restored=True) == 2
+    assert await adopt(database, ()) == Adopted(1, changed=False)
+    assert await adopt(database, (), restored=True) == Adopted(2, changed=True)
+
+
+async def test_until_a_node_has_used_an_adopted_database_adopting_it_again_changes_nothing(
+    database: Database,
+) -> None:
+    await _node_starts(database, "a-1")
+    assert await adopt(database, (), restored=True) == Adopted(2, changed=True)
+    assert await adopt(database, (), restored=True) == Adopted(2, changed=False)
+    with pytest.raises(Misconfigured, match="leave it out"):
+        await adopt(database, (), restored=True, resend=True)
+    assert await adopt(database, (), anew=True) == Adopted(3, changed=True)
+    await _node_starts(database, "a-2")
+    assert await adopt(database, (), restored=True) == Adopted(4, changed=True)
 
 
 async def test_in_an_adopted_database_all_accounts_are_paused_but_those_that_were(
@@ -213,3 +233,9 @@ class TestPartitions:
     async def test_a_day_that_is_not_there_cannot_be_dropped(self, database: Database) -> None:
         async with database.pool.acquire() as connection:
             assert not await drop_partition(connection, "event", datetime(2001, 1, 1, tzinfo=UTC).date())
+
+
+async def _node_starts(database: Database, incarnation: str) -> None:
+    await database.pool.execute(
+        "INSERT INTO node_incarnation (id, node, address) VALUES ($1, 'a', 'a:1')", incarnation
+    )

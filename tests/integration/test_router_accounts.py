@@ -12,6 +12,7 @@ from grpc import StatusCode
 
 from mesh_core import ids
 from mesh_core.database import callers
+from mesh_core.database.requests import RecordKind
 from mesh_core.ids import Prefix
 from sessionmesh.internal.v1 import node_pb2, node_pb2_grpc
 from sessionmesh.v1 import account_pb2, authorization_pb2, event_pb2, tenant_pb2
@@ -319,6 +320,27 @@ async def test_an_update_with_an_old_etag_is_refused(caller: Caller) -> None:
     await caller.update(created.id, ["display_name"], display_name="x", etag=created.etag)
     refused = await failing(caller.update(created.id, ["display_name"], display_name="y", etag=created.etag))
     assert (refused.code, refused.reason) == (StatusCode.ABORTED, "ETAG_MISMATCH")
+
+
+async def test_whoever_says_whether_an_account_is_online_ends_the_pause_of_a_restore(
+    caller: Caller, world: RouterWorld
+) -> None:
+    created = await caller.create(desired_state=account_pb2.DESIRED_STATE_PAUSED)
+    account = ids.decode(Prefix.ACCOUNT, created.id, "id")
+    await world.database.pool.execute(
+        "INSERT INTO account_record (account, kind, key, value, time) VALUES ($1, $2, 'restored', '', now())",
+        account,
+        RecordKind.RESTORED,
+    )
+
+    async def held() -> bool:
+        found = "SELECT EXISTS (SELECT FROM account_record WHERE account = $1)"
+        return bool(await world.database.pool.fetchval(found, account))
+
+    await caller.update(created.id, ["display_name"], display_name="x")
+    assert await held(), "a release is still to bring it online"
+    await caller.update(created.id, ["desired_state"], desired_state=account_pb2.DESIRED_STATE_PAUSED)
+    assert not await held(), "its owner paused it, and a release must not bring it online"
 
 
 async def test_a_mask_must_name_what_can_be_changed(caller: Caller) -> None:

@@ -18,7 +18,8 @@ from mesh_cli.backup.log_files import is_whole, place, read_log, stored_log
 from mesh_cli.backup.objects import put_back
 from mesh_cli.backup.policy import Policy
 from mesh_cli.backup.records import Backup, StoredFile, decoded, encoded
-from mesh_cli.backup.repository import Repository
+from mesh_cli.backup.recovery import OLD_SETTINGS, set_old_settings_aside
+from mesh_cli.backup.repository import Backups, Repository
 from mesh_cli.backup.restoring import choose
 from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, of_bytes, opened, sealed
 from mesh_cli.backup.verifying import unbroken
@@ -26,6 +27,7 @@ from mesh_core.settings import StoreSettings
 from mesh_media.stores.directory import Directory
 from mesh_media.stores.named_stores import Stores
 from mesh_media.stores.object_store import Source
+from mesh_media.stores.obstore_objects import MOST_PARTS, PART_BYTES, part_bytes
 
 KEY = pyrage.x25519.Identity.generate()
 RECIPIENT, IDENTITY = str(KEY.to_public()), str(KEY)
@@ -75,6 +77,10 @@ def days(count: int) -> list[Backup]:
     """Two backups of each day, the oldest first."""
     ends = (NOON - timedelta(days=n // 2, hours=6 * (n % 2)) for n in range(2 * count))
     return [backup(end) for end in sorted(ends)]
+
+
+def undamaged(backups: list[Backup]) -> Backups:
+    return Backups(tuple(backups), ())
 
 
 class TestStreams:
@@ -128,18 +134,48 @@ class TestObjects:
         tasks = 0
 
         class Counting(Directory):
-            async def put(self, key: str, source: Source) -> None:
+            async def put(self, key: str, source: Source, expected_bytes: int = 0) -> None:
                 nonlocal tasks
                 tasks = max(tasks, len(asyncio.all_tasks()))
-                await super().put(key, source)
+                await super().put(key, source, expected_bytes)
 
         stores = Stores({"main": Counting(tmp_path / "objects")})
         put = await put_back(repository, {file.name: file for file in files}, stores, IDENTITY)
         assert put == len([*(tmp_path / "objects").iterdir()]) == 50
         assert tasks < 30
 
+    async def test_a_database_is_stored_in_parts_that_are_few_enough_for_s3(self, tmp_path: Path) -> None:
+        told: list[int] = []
+
+        class Telling(Directory):
+            async def put(self, key: str, source: Source, expected_bytes: int = 0) -> None:
+                told.append(expected_bytes)
+                await super().put(key, source)
+
+        await Repository(Telling(tmp_path)).store("base", of_bytes(b"x"), expected_bytes=9)
+        assert told == [9]
+
+    @given(expected=st.integers(0, 5 * 2**40))
+    def test_parts_are_within_what_s3_takes_and_a_fifth_of_them_is_left(self, expected: int) -> None:
+        assert PART_BYTES <= part_bytes(expected) <= 700 * 2**20
+        assert part_bytes(expected) * MOST_PARTS * 4 // 5 >= expected
+
 
 class TestRecords:
+    async def test_a_damaged_one_hides_none_of_the_others(self, tmp_path: Path) -> None:
+        repository = await at(tmp_path)
+        old, new = days(1)
+        for one in (old, new):
+            await repository.add(one)
+        record = tmp_path / "backups" / new.id / "backup.json"
+        record.write_bytes(record.read_bytes()[:-9])
+        found = await repository.backups()
+        assert [one.id for one in found.whole] == [old.id]
+        assert [str(one) for one in found.damaged] == [f"backups/{new.id}/backup.json is damaged"]
+        assert choose(found, "", None).id == old.id
+        with pytest.raises(Damaged, match=new.id):
+            choose(found, new.id, None)
+
     def test_a_record_is_read_as_it_was_written(self) -> None:
         made = backup(NOON)
         read = decoded(encoded(made), "backup.json")
@@ -177,19 +213,33 @@ class TestPolicy:
         assert len(kept) <= max(1, daily + weekly)
 
 
+class TestOldSettings:
+    def test_what_was_set_on_the_old_server_is_kept_and_not_in_force(self, tmp_path: Path) -> None:
+        settings = tmp_path / "postgresql.auto.conf"
+        settings.write_text("# made by ALTER SYSTEM\nsynchronous_standby_names = 'gone'\n")
+        assert set_old_settings_aside(tmp_path)
+        assert settings.read_text() == ""
+        assert "synchronous_standby_names" in (tmp_path / OLD_SETTINGS).read_text()
+
+    def test_where_nothing_was_set_nothing_is_told(self, tmp_path: Path) -> None:
+        assert not set_old_settings_aside(tmp_path)
+        (tmp_path / "postgresql.auto.conf").write_text("# made by ALTER SYSTEM\n\n")
+        assert not set_old_settings_aside(tmp_path)
+
+
 class TestChoosing:
     def test_the_last_that_ended_before_the_time_is_taken(self) -> None:
         backups = days(3)
-        assert choose(backups, "", None) is backups[-1]
-        assert choose(backups, "", NOON - timedelta(hours=1)) is backups[-2]
+        assert choose(undamaged(backups), "", None) is backups[-1]
+        assert choose(undamaged(backups), "", NOON - timedelta(hours=1)) is backups[-2]
 
     def test_a_time_before_all_of_them_is_refused(self) -> None:
         with pytest.raises(Refused, match="no backup that ended before --until"):
-            choose(days(3), "", NOON - timedelta(days=9))
+            choose(undamaged(days(3)), "", NOON - timedelta(days=9))
 
     def test_an_unknown_one_is_refused(self) -> None:
         with pytest.raises(Refused, match="there is no backup nonsense"):
-            choose(days(3), "nonsense", None)
+            choose(undamaged(days(3)), "nonsense", None)
 
 
 class TestLog:

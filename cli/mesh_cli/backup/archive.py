@@ -41,7 +41,7 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
     url = settings.database.direct_url or settings.database.url
     async with held_source(url, "archive") as (_, facts):
         repository = await Repository.open(settings.backup)
-        backups = await repository.backups_of(facts.system_identifier, settings.backup.recipient)
+        backups = (await repository.backups_of(facts.system_identifier, settings.backup.recipient)).whole
         program = str(postgres_program("pg_receivewal", facts.major))
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-log-"))  # of this user only
     follower = _Follower(repository, settings.backup.recipient, facts.system_identifier, folder, say)

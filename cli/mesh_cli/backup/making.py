@@ -37,14 +37,18 @@ async def make_backup(settings: MakingSettings, policy: Policy, say: Say) -> tup
         stores = await open_objects(settings.objects)
         recipient = settings.backup.recipient
         backups = await repository.backups_of(facts.system_identifier, recipient)
+        for one in backups.damaged:
+            say(str(one))
         _refuse_small_disk(settings.backup.url, facts)
-        known = {} if not backups else await read_list(repository, backups[-1].objects)
+        known = {} if not backups.whole else await read_list(repository, backups.whole[-1].objects)
         say("files")
         before, _ = await copy_objects(stores, repository, recipient, known)
         say(f"database, {facts.bytes / 1e6:,.0f} MB")
         name = _id(facts.now)
         base = await repository.store(
-            f"{folder_of(name)}base.tar.gz.age", sealed(base_backup(connection, url, facts.major), recipient)
+            f"{folder_of(name)}base.tar.gz.age",
+            sealed(base_backup(connection, url, facts.major), recipient),
+            expected_bytes=facts.bytes,
         )
         end_time: datetime = await connection.fetchval("SELECT clock_timestamp()")
         say("files that came meanwhile")
@@ -75,6 +79,12 @@ async def make_backup(settings: MakingSettings, policy: Policy, say: Say) -> tup
             object_bytes=size,
         )
         await repository.add(backup)
+        if backups.damaged:
+            say(
+                "nothing is deleted, as nobody knows what the damaged ones need: bring back their files, or "
+                "delete them"
+            )
+            return backup, []
         return backup, await prune(repository, policy)
 
 

@@ -32,7 +32,7 @@ async def prune(repository: Repository, policy: Policy) -> list[str]:
 
     Returns the ids of the backups that went.
     """
-    backups = await repository.backups()
+    backups = (await repository.backups()).whole
     kept_ids = policy.kept(backups)
     kept = [one for one in backups if one.id in kept_ids]
     gone = [one for one in backups if one.id not in kept_ids]

@@ -24,6 +24,7 @@ from mesh_cli.backup.records import Backup
 from mesh_cli.backup.source import postgres_program
 from mesh_parent import launcher
 
+OLD_SETTINGS = "postgresql.auto.conf.before-restore"
 _PORT = 5432
 _POLL_SECONDS = 0.05
 _TAIL = 15
@@ -42,6 +43,19 @@ def hand_over(folder: Path) -> None:
     if (user := server_user()) != "-":
         entry = pwd.getpwnam(user)
         subprocess.run(["chown", "-R", f"{entry.pw_uid}:{entry.pw_gid}", folder], check=True)
+
+
+def set_old_settings_aside(data: Path) -> bool:
+    """Take what was set by ALTER SYSTEM out of force, as OLD_SETTINGS, and return whether there was anything:
+    it is of the old machine, such as a standby that each commit waits for, or where the log is archived.
+    """
+    settings = data / "postgresql.auto.conf"
+    if not settings.exists():
+        return False
+    lines = [line for line in settings.read_text(errors="replace").splitlines() if line.strip()]
+    settings.rename(data / OLD_SETTINGS)
+    settings.touch(mode=0o600)
+    return any(not line.startswith("#") for line in lines)
 
 
 @asynccontextmanager

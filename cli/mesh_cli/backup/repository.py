@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from mesh_cli.backup import Damaged, Failed, Refused
 from mesh_cli.backup.records import Backup, StoredFile, decoded, encoded
@@ -20,6 +21,14 @@ from mesh_media.stores.object_store import FoundObject, ListedStore
 
 _PAGE = 1000
 _RECORD = "backup.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Backups:
+    """What there is: whole backups, the oldest first, and why each of the others cannot be used."""
+
+    whole: tuple[Backup, ...]
+    damaged: tuple[Damaged, ...]
 
 
 class Repository:
@@ -36,12 +45,12 @@ class Repository:
         except (StartupError, MeshError) as error:
             raise Refused(f"MESH_BACKUP_URL: {error}") from None
 
-    async def store(self, name: str, chunks: Bytes) -> StoredFile:
-        """Stores all of it, or nothing."""
+    async def store(self, name: str, chunks: Bytes, expected_bytes: int = 0) -> StoredFile:
+        """Stores all of it, or nothing. `expected_bytes`: as much as it may be, where that is gigabytes."""
         counted = Counted()
         try:
             async with aclosing(counted.of(chunks)) as passing:
-                await self._store.put(name, passing)
+                await self._store.put(name, passing, expected_bytes)
         except MeshError as error:
             raise Failed(f"{name} cannot be stored: {error}") from None
         return StoredFile(name, counted.size, counted.sha256)
@@ -110,17 +119,23 @@ class Repository:
                 return
             after = page[-1].key
 
-    async def backups(self) -> list[Backup]:
-        """All whole backups, the oldest first."""
+    async def backups(self) -> Backups:
+        """All backups; a damaged one hides none of the others."""
         names = [one.key async for one in self.files("backups/") if one.key.endswith(f"/{_RECORD}")]
-        return [decoded(await self.read_whole(name), name) for name in names]
+        whole, damaged = [], []
+        for name in names:
+            try:
+                whole.append(decoded(await self.read_whole(name), name))
+            except Damaged as error:
+                damaged.append(error)
+        return Backups(tuple(whole), tuple(damaged))
 
-    async def backups_of(self, system: int, recipient: str) -> list[Backup]:
+    async def backups_of(self, system: int, recipient: str) -> Backups:
         """The same. Raises `Refused` when some are of another server or for another key: logs and files are
         stored once for all of them.
         """
         backups = await self.backups()
-        for one in backups:
+        for one in backups.whole:
             if one.system_identifier != system:
                 raise Refused(
                     "MESH_BACKUP_URL has backups of another database: give each its own place, or their logs "

@@ -16,8 +16,14 @@ from mesh_cli.backup.key_file import KeyFile
 from mesh_cli.backup.log_files import read_log, stored_log
 from mesh_cli.backup.objects import put_back, read_list, refuse_objects
 from mesh_cli.backup.records import Backup
-from mesh_cli.backup.recovery import give_password, last_commit, recovered
-from mesh_cli.backup.repository import Repository
+from mesh_cli.backup.recovery import (
+    OLD_SETTINGS,
+    give_password,
+    last_commit,
+    recovered,
+    set_old_settings_aside,
+)
+from mesh_cli.backup.repository import Backups, Repository, folder_of
 from mesh_cli.backup.source import SEGMENT_BYTES, postgres_program
 from mesh_cli.backup.streams import opened
 from mesh_cli.backup.unpacking import unpack
@@ -55,10 +61,16 @@ class Restored:
     password: str
 
 
-def choose(backups: Sequence[Backup], name: str, until: datetime | None) -> Backup:
-    """The backup to begin with: the one named, else the last that ended before `until`. Raises `Refused`."""
+def choose(found: Backups, name: str, until: datetime | None) -> Backup:
+    """The backup to begin with: the one named, else the last that ended before `until`. Raises `Refused`, and
+    `Damaged` when it would be one of those.
+    """
+    backups = found.whole
     if name:
         named = [one for one in backups if one.id == name]
+        for one in found.damaged:
+            if not named and folder_of(name) in str(one):
+                raise one
         if not named:
             raise Refused(f"there is no backup {name}: `mesh backup list` shows them")
         if until is not None and until < named[0].end_time:
@@ -67,6 +79,8 @@ def choose(backups: Sequence[Backup], name: str, until: datetime | None) -> Back
             )
         return named[0]
     fitting = [one for one in backups if until is None or one.end_time <= until]
+    if not fitting and found.damaged:
+        raise found.damaged[-1]
     if not fitting:
         raise Refused(
             "MESH_BACKUP_URL has no backup"
@@ -124,6 +138,8 @@ async def restore(
         )
         tar = opened(repository.read(backup.base), identity, backup.base.name)
         await unpack(tar, backup.base.name, files)
+        if set_old_settings_aside(files):
+            say(f"settings that ALTER SYSTEM made on the old server are not in force: {OLD_SETTINGS}")
         say(f"log, {len(log)} files")
         for name, (stored, size) in log.items():
             content = await read_log(repository, stored, size, identity)
@@ -139,13 +155,13 @@ async def restore(
             await migrate(url)
             database = await Database.open(DatabaseSettings(url=url))
             try:
-                generation = await adopt(database, RATCHET_ROWS, restored=True, resend=wanted.resend)
+                adopted = await adopt(database, RATCHET_ROWS, resend=wanted.resend, anew=True)
             finally:
                 await database.close()
             if own_server:
                 password = await give_password(url, backup.role)
         _finish(files, data)
-    return Restored(generation, until, objects, len(log), password)
+    return Restored(adopted.generation, until, objects, len(log), password)
 
 
 @contextmanager

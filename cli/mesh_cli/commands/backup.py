@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,13 +14,13 @@ from typing import Annotated, TypeVar
 import msgspec
 import typer
 
-from mesh_cli.backup import BackupError, Failed
+from mesh_cli.backup import BackupError, Damaged, Failed
 from mesh_cli.backup.archive import follow as follow_log
 from mesh_cli.backup.key_file import make_key_file, read_key_file
 from mesh_cli.backup.making import make_backup
 from mesh_cli.backup.policy import Policy
 from mesh_cli.backup.records import Backup
-from mesh_cli.backup.repository import Repository
+from mesh_cli.backup.repository import Backups, Repository
 from mesh_cli.backup.restoring import choose
 from mesh_cli.backup.settings import ArchiveSettings, MakingSettings, RepositorySettings, settings_beside
 from mesh_cli.backup.verifying import verify as verify_backup
@@ -90,10 +90,16 @@ def list_backups(context: typer.Context, as_json: AsJson = False) -> None:
     """List the backups, the oldest first."""
     settings = settings_of(context, RepositorySettings)
 
-    async def work() -> list[Backup]:
+    async def work() -> Backups:
         return await (await Repository.open(settings.backup)).backups()
 
-    backups = finished(work)
+    found = finished(work)
+    _print_backups(found.whole, as_json=as_json)
+    if found.damaged:
+        fail("\n".join(map(str, found.damaged)), Damaged.exit_code)
+
+
+def _print_backups(backups: Sequence[Backup], *, as_json: bool) -> None:
     if as_json:
         for one in backups:
             print(json.dumps(msgspec.to_builtins(one)))
@@ -124,7 +130,7 @@ def verify(
     async def work() -> tuple[Backup, dict[str, int]]:
         opener = read_key_file(key)
         repository = await Repository.open(settings.backup)
-        chosen = choose(await repository.backups(), backup, None)
+        chosen = choose(await backups_told(repository), backup, None)
         found = await verify_backup(repository, chosen, opener.identity, say)
         return chosen, {"files": found.files, "objects": found.objects, "segments": found.segments}
 
@@ -158,6 +164,14 @@ def finished(work: Callable[[], Awaitable[T]]) -> T:
         fail(str(error), error.exit_code)
     except _FAILURES as error:
         fail(str(error) or type(error).__name__, Failed.exit_code)
+
+
+async def backups_told(repository: Repository) -> Backups:
+    """The backups; of each that is damaged it is said."""
+    found = await repository.backups()
+    for one in found.damaged:
+        say(str(one))
+    return found
 
 
 def say(step: str) -> None:

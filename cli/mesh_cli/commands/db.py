@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mesh_cli.commands.target import EXIT_FAILED, EXIT_NO_MESH, fail
 from mesh_core import ids
-from mesh_core.database import Database, adopt
+from mesh_core.database import Adopted, Database, adopt
 from mesh_core.database.migrations import check_schema, migrate
 from mesh_core.errors import InvalidField, StartupError
 from mesh_core.ids import Prefix
@@ -71,11 +71,12 @@ def adopt_command(
     """Accept a database that was restored on another server, or with `--restored` to an older state.
 
     Event cursors from before the restore expire; events keep their order. Accounts are paused until
-    `mesh restore --release`. What `mesh restore` restored is adopted already.
+    `mesh restore --release`. What `mesh restore` restored is adopted already. May be repeated: until a
+    session-node has used the database nothing changes.
     """
     settings = load(Settings).database
 
-    async def work() -> int:
+    async def work() -> Adopted:
         database = await Database.open(settings)
         try:
             await check_schema(database, ADOPTABLE)
@@ -84,10 +85,15 @@ def adopt_command(
             await database.close()
 
     try:
-        generation = asyncio.run(work())
+        adopted = asyncio.run(work())
     except (StartupError, OSError) as error:
         fail(str(error), EXIT_NO_MESH)
-    Console().print(f"The database is adopted, under generation {generation}.")
+    if adopted.changed:
+        Console().print(f"The database is adopted, under generation {adopted.generation}.")
+    else:
+        Console().print(
+            f"The database was adopted already, under generation {adopted.generation}: nothing is changed."
+        )
 
 
 @app.command(name="rewrap-keys")

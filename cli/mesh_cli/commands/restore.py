@@ -14,16 +14,16 @@ import typer
 from mesh_cli.backup import BackupError, Refused
 from mesh_cli.backup.key_file import KeyFile, read_key_file
 from mesh_cli.backup.objects import open_objects
-from mesh_cli.backup.releasing import held_accounts
+from mesh_cli.backup.releasing import Released, held_accounts
 from mesh_cli.backup.releasing import release as release_accounts
 from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.restoring import Restored, Wanted, check_backup, choose, restore
 from mesh_cli.backup.settings import RepositorySettings, settings_from
 from mesh_cli.backup.up_target import UpTarget, secrets_of
-from mesh_cli.commands.backup import finished, say, settings_of
+from mesh_cli.commands.backup import backups_told, finished, say, settings_of
 from mesh_cli.commands.target import EXIT_FAILED, call, fail, local_mesh
 from mesh_cli.commands.up import Objects
-from mesh_client import Client, MeshCallError
+from mesh_client import Client
 from mesh_core.settings import DatabaseSettings, ObjectsSettings, SecretsSettings
 
 
@@ -98,7 +98,7 @@ def restore_command(
     async def work() -> Restored:
         opener = read_key_file(key)
         repository = await Repository.open(settings.backup)
-        wanted = Wanted(choose(await repository.backups(), backup, moment), moment, resend)
+        wanted = Wanted(choose(await backups_told(repository), backup, moment), moment, resend)
         if data is not None:
             return await _into_data(repository, wanted, opener, data.absolute())
         return await _into_state(
@@ -142,17 +142,17 @@ def _release(context: typer.Context) -> None:
     url = database.direct_url or database.url
     accounts = finished(lambda: held_accounts(url))
 
-    async def work(client: Client) -> list[tuple[str, MeshCallError]]:
-        return [*await release_accounts(client, url, accounts)]
+    async def work(client: Client) -> Released:
+        return await release_accounts(client, url, accounts)
 
     try:
-        refused = call(context, work) if accounts else []
+        released = call(context, work) if accounts else Released(0, ())
     except BackupError as error:
         fail(str(error), error.exit_code)
-    print(f"{len(accounts) - len(refused)} accounts are online again, or will be soon.")
-    if refused:
-        lines = "\n  ".join(f"{account}: {error.message}" for account, error in refused)
-        fail(f"{len(refused)} accounts stay paused:\n  {lines}", EXIT_FAILED)
+    print(f"{released.online} accounts are online again, or will be soon.")
+    if released.refused:
+        lines = "\n  ".join(f"{account}: {error.message}" for account, error in released.refused)
+        fail(f"{len(released.refused)} accounts stay paused:\n  {lines}", EXIT_FAILED)
 
 
 def _state(context: typer.Context) -> Path:

@@ -9,6 +9,7 @@ shard's epoch so far that a row of the time before can be told by its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mesh_core.database.pool import Database
 from mesh_core.database.requests import RecordKind
@@ -24,6 +25,14 @@ def stored_before_restore(epoch: int, now: int) -> bool:
     shard's epoch is `now`. Epochs rise by one with each owner, so nothing else lies between.
     """
     return now - epoch >= EPOCH_LEAP
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The generation of an adopted database, and whether it got it just now."""
+
+    generation: int
+    changed: bool
 
 
 class ForeignDatabase(Misconfigured):
@@ -51,11 +60,18 @@ async def page_token_key(database: Database) -> bytes:
 
 
 async def adopt(
-    database: Database, ratchet_rows: Sequence[str], *, restored: bool = False, resend: bool = False
-) -> int:
-    """Makes a restored database this server's own; returns its new generation, or the present one when it
-    is this server's already. `restored`: it was restored even if the server's identifier is the same, as it
-    is in a copy of the server's files.
+    database: Database,
+    ratchet_rows: Sequence[str],
+    *,
+    restored: bool = False,
+    resend: bool = False,
+    anew: bool = False,
+) -> Adopted:
+    """Makes a restored database this server's own; returns its new generation, and whether anything was done:
+    a database that is this server's already, or that no node has used since it was adopted, stays as it is.
+    `restored`: it was restored even if the server's identifier is the same, as it is in a copy of the
+    server's files. `anew`: that was done just now, whatever was adopted before. Raises `Misconfigured` for
+    `resend` where nothing is done.
 
     Its events keep their order under new positions, and cursors of the generation before are expired. No node
     owns a shard any more, and every shard's epoch is higher than any that was given after the backup.
@@ -71,8 +87,15 @@ async def adopt(
         async with connection.transaction():
             await connection.execute("LOCK TABLE cluster_identity IN ACCESS EXCLUSIVE MODE")
             [row] = await connection.fetch(_IDENTITY)
-            if row["recorded"] == row["actual"] and not restored:
-                return int(row["generation"])
+            unused = row["generation"] > 1 and not await connection.fetchval(_USED)
+            if row["recorded"] == row["actual"] and not anew and (unused or not restored):
+                if resend:
+                    raise Misconfigured(
+                        f"the database is adopted already, under generation {row['generation']}: what was "
+                        "waiting to be sent is settled as was said then, and --resend changes nothing; leave "
+                        "it out"
+                    )
+                return Adopted(int(row["generation"]), changed=False)
             await connection.execute(_REPOSITION)
             await connection.execute("UPDATE event_horizon SET xid = '0', seq = 0")
             await connection.execute(_PAUSE, DESIRED_STATE_ONLINE, DESIRED_STATE_PAUSED, RecordKind.RESTORED)
@@ -80,11 +103,13 @@ async def adopt(
             await connection.execute(_KEEP, EPOCH_LEAP, resend)
             await connection.execute(_DISOWN, EPOCH_LEAP)
             await connection.execute("UPDATE node_incarnation SET expired = true")
-            return int(await connection.fetchval(_ADOPT))
+            return Adopted(int(await connection.fetchval(_ADOPT)), changed=True)
     finally:
         await connection.close()
 
 
+_USED = "SELECT EXISTS (SELECT FROM node_incarnation WHERE NOT expired)"
+"""The last node that used a database is never marked as expired: others do that."""
 _DISOWN = """UPDATE shard_fence SET epoch = epoch + $1::bigint, released = true, wanted_until = NULL"""
 _PAUSE = """WITH paused AS (UPDATE account SET desired_state = $2, version = version + 1, update_time = now()
     WHERE desired_state = $1 AND delete_time IS NULL RETURNING id)

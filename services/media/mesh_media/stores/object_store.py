@@ -70,6 +70,9 @@ class ObjectStore(Protocol):
 class ListedStore(ObjectStore, Protocol):
     """One store, which knows what it has."""
 
+    async def put(self, key: str, source: Source, expected_bytes: int = 0) -> None:
+        """As above. `expected_bytes`: about how many there will be, where that may be more than 40 GB."""
+
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
         """At most `limit` objects behind the key `after`, in the order of their keys; "" for the first."""
 

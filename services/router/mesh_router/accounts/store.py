@@ -15,6 +15,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from mesh_core import ids
 from mesh_core.database.callers import CallerPool
+from mesh_core.database.requests import RecordKind
 from mesh_core.ids import Prefix
 from mesh_core.telemetry.tracing import current_traceparent
 from mesh_router.accounts.fields import Fields
@@ -117,6 +118,8 @@ async def update(
         pick("send_limits", fields.settings, "settings"),
     )
     assert changed is not None  # noqa: S101 - the row is locked
+    if "desired_state" in paths:  # somebody decided, and a restore's pause is over
+        await connection.execute(_RELEASE, row["id"], RecordKind.RESTORED)
     return changed
 
 
@@ -175,6 +178,7 @@ _UPDATE = """UPDATE account
   SET display_name = $2, phone = $3, labels = $4, desired_state = $5, settings = $6,
       version = version + 1, update_time = now()
   WHERE id = $1 RETURNING *, paired_phone(id)"""
+_RELEASE = "DELETE FROM account_record WHERE account = $1 AND kind = $2"
 _DELETE = """UPDATE account
   SET delete_time = now(), expire_time = now() + $2::interval, version = version + 1, update_time = now()
   WHERE id = $1 RETURNING *, paired_phone(id)"""
