@@ -1,9 +1,10 @@
-"""`mesh-health [--wait SECONDS] [ADDRESS]`: whether a part serves, by its gRPC health service.
+"""`mesh-health [--wait SECONDS] [--of WHAT] [ADDRESS]`: whether a part serves, by its gRPC health service.
 
 For the health checks of containers, which run it every few seconds: it imports no command. Without ADDRESS
 it asks the part that has the same settings: where that can be reached, with its TLS. With `--wait` it asks
-until the part serves. Exit 0: it serves; 1: it does not, or does not answer; 64: bad settings. Each answer is
-a line.
+until the part serves. WHAT is `readiness` (default: whether calls should go there), `liveness` (whether its
+event loop turns) or `startup` (whether it was ready once). Exit 0: it serves; 1: it does not, or does not
+answer; 64: bad settings. Each answer is a line, with the reason where it does not serve.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import grpc
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from mesh_core.rpc.health import LIVENESS, READINESS, REASON_KEY, STARTUP
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import ServerSettings, load
 
@@ -34,27 +36,30 @@ def main() -> None:
     """The console script."""
     parser = argparse.ArgumentParser(prog="mesh-health", description="Whether a part of the mesh serves.")
     parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="ask until it serves")
+    parser.add_argument("--of", default=READINESS, choices=(READINESS, LIVENESS, STARTUP), help="what to ask")
     parser.add_argument("address", nargs="?", help="host:port; else that of MESH_SERVER_ADVERTISE or _LISTEN")
     options = parser.parse_args()
     server = load(Settings).server
     address, tls = options.address or server.advertise or server.listen, ChannelTls.of(server)
     until = time.monotonic() + options.wait
-    while (code := check(address, tls)) and time.monotonic() < until:
+    while (code := check(address, tls, options.of)) and time.monotonic() < until:
         time.sleep(PAUSE_SECONDS)
     sys.exit(code)
 
 
-def check(address: str, tls: ChannelTls | None) -> int:
+def check(address: str, tls: ChannelTls | None, service: str = READINESS) -> int:
     """Ask once, and print the answer; the exit code."""
     with _open(address, tls) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=SECONDS
+            answer, call = health_pb2_grpc.HealthStub(channel).Check.with_call(
+                health_pb2.HealthCheckRequest(service=service), timeout=SECONDS
             )
         except grpc.RpcError as error:
             print(f"{address} {error.code().name}: {error.details()}")
             return EXIT_NOT_SERVING
-    print(f"{address} {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    reason = dict(call.trailing_metadata()).get(REASON_KEY)
+    print(f"{address} {status}" + (f": {reason}" if reason else ""))
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else EXIT_NOT_SERVING
 
 

@@ -73,7 +73,8 @@ def _of_mesh(deployment: Deployment, service: Service, config: Path) -> Iterator
 
 def _of_part(deployment: Deployment, service: Service, settings: Any) -> Iterator[str]:
     server = settings.server
-    if service.health != ("mesh-health",):
+    # Who gives no order, Swarm, kills what is unhealthy: a server that is away is no reason to.
+    if service.health != (("mesh-health",) if deployment.orders else ("mesh-health", "--of", "startup")):
         yield f"its health check is {service.health}"
     if service.stop_seconds < server.drain_seconds + BEYOND_DRAIN_SECONDS:
         yield f"is killed {service.stop_seconds:g} s after a drain of {server.drain_seconds:g} s began"

@@ -198,7 +198,9 @@ async def test_s3_that_is_gone_is_unavailable_until_it_is_back(
         ):
             with pytest.raises(Unavailable):
                 await broken
+        assert await store.unready() == "the object store does not answer"
         await relay.open()
+        assert await store.unready() == ""
         assert await bytes_of(store, "tenant/file", 0, 5) == b"bytes"
 
 
@@ -224,3 +226,10 @@ def _open_to_all(bucket: str) -> object:
         "Resource": [f"arn:aws:s3:::{bucket}/*"],
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
+
+
+async def test_a_folder_that_is_gone_cannot_be_used(tmp_path: Path) -> None:
+    store = await open_store(StoreSettings(url=(tmp_path / "objects").as_uri()))
+    assert await store.unready() == ""
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+    assert await store.unready() == "the folder of objects is gone, or not to be written to"

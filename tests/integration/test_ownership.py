@@ -157,6 +157,7 @@ async def test_an_etcd_outage_beyond_the_ttl_drops_no_session(mesh: Mesh) -> Non
     began = boottime()
     await until(lambda: boottime() > began + FAST.ttl + 1)
     assert a.ownership.admits(next(iter(a.ownership.running())))
+    assert await a.ownership.unready() == ""
     for node in (a, b):
         await node.relay.open()
     await until(lambda: a.has_fresh_keys() and b.has_fresh_keys())

@@ -11,7 +11,9 @@ import pytest_asyncio
 from mesh_core.errors import NotOwner
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
+from mesh_core.ids import SHARDS
 from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, OwnerKey, OwnerState, encode
+from mesh_core.ownership.planning.table import Table, encode_table
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.tasks import Supervisor
 from tests.support.ownership_nodes import until
@@ -118,6 +120,17 @@ async def test_the_last_seen_owner_stays_while_etcd_is_away(
     assert view.owner(5) == Owner("a", "a:1", 1, OwnerState.ACTIVE)
     await relay.open()
     await until(lambda: view.owner(5) == Owner("b", "b:1", 2, OwnerState.ACTIVE))
+
+
+async def test_calls_can_be_routed_by_the_last_table_while_etcd_is_away(
+    view: OwnerView, client: Etcd, cluster: str, relay: Relay
+) -> None:
+    assert await view.unready() == "no session-node has joined this cluster: there is no table"
+    await client.put(ClusterKeys(cluster).assignment, encode_table(Table(("a",) * SHARDS)))
+    await until(lambda: view.table_revision > 0)
+    await relay.cut()
+    assert await view.unready() == ""
+    await relay.open()
 
 
 async def test_registered_nodes_are_listed_by_id(view: OwnerView, client: Etcd, cluster: str) -> None:

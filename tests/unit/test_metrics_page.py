@@ -1,22 +1,39 @@
-"""The metrics page is there for Prometheus, whoever else is connected."""
+"""The metrics page is there for Prometheus, whoever else is connected, and for probes."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
 
-from mesh_core.telemetry import page_server
+from mesh_core.telemetry import metrics_page, page_server
 from mesh_core.telemetry.metrics_page import MetricsPage, serve_metrics
 from tests.support.eventually import wait_until
 
 
+class Part:
+    """What a part says of itself: why it is not ready."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    def unready(self) -> str:
+        return self.reason
+
+
 @pytest.fixture
-def page() -> Iterator[MetricsPage]:
-    made = serve_metrics("127.0.0.1:0")
+def part() -> Part:
+    return Part()
+
+
+@pytest.fixture
+def page(part: Part) -> Iterator[MetricsPage]:
+    made = serve_metrics("127.0.0.1:0", part.unready)
     yield made
     made.close()
 
@@ -28,6 +45,15 @@ def connect(page: MetricsPage) -> socket.socket:
 def read_page(page: MetricsPage) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics", timeout=10) as answer:
         return bytes(answer.read())
+
+
+def probe(page: MetricsPage, path: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{page.port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
 
 
 def ended(connection: socket.socket) -> bool:
@@ -65,3 +91,27 @@ def test_connections_that_were_served_take_no_room(page: MetricsPage) -> None:
         for _ in range(2 * page_server.MAX_CONNECTIONS):
             read_page(page)
         assert not ended(waiting)
+
+
+def test_a_part_that_is_not_ready_says_why_and_lives(page: MetricsPage, part: Part) -> None:
+    assert probe(page, "/readyz") == (200, "ok\n")
+    part.reason = "Postgres does not answer"
+    assert probe(page, "/readyz") == (503, "Postgres does not answer\n")
+    assert probe(page, "/healthz") == (200, "ok\n")
+
+
+@pytest.mark.parametrize(
+    ("late", "status", "says"),
+    [(9.0, 200, "ok"), (12.0, 503, "the event loop has not turned for 12 s")],
+    ids=["busy", "stalled"],
+)
+async def test_a_part_lives_while_its_event_loop_turns(
+    page: MetricsPage,
+    monkeypatch: pytest.MonkeyPatch,
+    late: float,
+    status: int,
+    says: str,
+) -> None:
+    metrics_page.watch_loop(asyncio.get_running_loop())
+    monkeypatch.setattr(metrics_page, "perf_counter", lambda: metrics_page._due + late)
+    assert await asyncio.to_thread(probe, page, "/healthz") == (status, f"{says}\n")

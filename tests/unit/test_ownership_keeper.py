@@ -166,3 +166,22 @@ def test_the_next_drop_is_the_earliest_instant_any_held_shard_can_be_lost() -> N
     assert keeper.next_drop() == 7.0
     keeper.tenures.clear()
     assert keeper.next_drop() == math.inf
+
+
+@pytest.mark.parametrize(
+    ("holds", "etcd_sent", "pg_sent", "says"),
+    [
+        (True, 0.0, 0.0, ""),
+        (False, 100.0, 100.0, ""),
+        (False, 0.0, 100.0, "it holds no shards: its lease is lost, etcd does not answer"),
+        (False, 100.0, 0.0, "it holds no shards and can take none: Postgres does not answer"),
+    ],
+    ids=["what is held goes on", "a spare waits", "no lease", "no fence"],
+)
+def test_a_node_is_ready_while_it_holds_shards_or_may_take_some(
+    holds: bool, etcd_sent: float, pg_sent: float, says: str
+) -> None:
+    keeper, _ = running_keeper(etcd_sent=etcd_sent, pg_sent=pg_sent)
+    if not holds:
+        keeper.tenures.clear()
+    assert keeper.unready(101.0) == says

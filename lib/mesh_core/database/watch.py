@@ -42,6 +42,15 @@ async def watch(pool: BoundedPool, *, server: bool = False) -> None:
         await asyncio.sleep(WATCH_SECONDS)
 
 
+async def unready(pool: BoundedPool) -> str:
+    """Why work with Postgres is not possible now; "" when it is."""
+    try:
+        await pool.fetchval("SELECT 1")
+    except DATABASE_ERRORS:
+        return "Postgres does not answer"
+    return ""
+
+
 _POOL = gauges(
     "mesh_database_pool_connections",
     "Connections of this process' pool.",

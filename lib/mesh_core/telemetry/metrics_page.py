@@ -1,9 +1,10 @@
-"""The /metrics page of a process, and what it says of the process itself."""
+"""The /metrics page of a process, what it says of the process itself, and whether that lives and is ready."""
 
 from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Thread
 from time import perf_counter
@@ -14,6 +15,8 @@ from mesh_core.telemetry.page_server import PageServer
 
 LAG_SECONDS = 0.25
 """How often the event loop is looked at."""
+STALLED_SECONDS = 10.0
+"""An event loop that has not turned for so long is held up by a defect, not by work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,15 @@ class MetricsPage:
         self._server.server_close()
 
 
-def serve_metrics(listen: str) -> MetricsPage:
-    """Answer /metrics on `listen` (host:port) from a thread; raises `StartupError` on a taken port."""
+def serve_metrics(listen: str, unready: Callable[[], str]) -> MetricsPage:
+    """Answer /metrics on `listen` (host:port) from a thread; raises `StartupError` on a taken port.
+
+    /readyz is 503 with `unready`'s reason, 200 without; /healthz likewise with that of an event loop that
+    stands still.
+    """
     host, _, port = listen.rpartition(":")
     try:
-        server = PageServer(host.strip("[]"), int(port))
+        server = PageServer(host.strip("[]"), int(port), {"/readyz": unready, "/healthz": _stalled})
     except OSError as error:
         raise StartupError(f"metrics cannot be served on {listen}: {error.strerror}") from None
     return MetricsPage(server.server_port, server)
@@ -50,7 +57,8 @@ def describe_process(service: str, version: str) -> None:
 
 def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
     """Measure from now on how late the event loop is."""
-    due = perf_counter() + LAG_SECONDS
+    global _due  # noqa: PLW0603 - a process has one event loop that serves
+    due = _due = perf_counter() + LAG_SECONDS
 
     def look() -> None:
         _LAG.observe(max(0.0, perf_counter() - due))
@@ -59,6 +67,13 @@ def watch_loop(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_later(LAG_SECONDS, look)
 
 
+def _stalled() -> str:
+    late = perf_counter() - _due
+    return f"the event loop has not turned for {late:.0f} s" if late >= STALLED_SECONDS else ""
+
+
+_due = float("inf")
+"""When the event loop is to be looked at next; infinity where nobody watches one."""
 _TARGET = info(
     "target_info",
     "The part behind this page.",

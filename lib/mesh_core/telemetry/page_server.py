@@ -1,13 +1,17 @@
-"""The HTTP server of the metrics page. Clients that are slow, and many that say nothing, stop nobody else."""
+"""The HTTP server of the metrics page and of health checks. Clients that are slow, or many that say nothing,
+stop nobody else.
+"""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from socketserver import ThreadingMixIn
 from threading import Lock, Thread
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
 
@@ -18,17 +22,19 @@ MAX_CONNECTIONS = 16
 
 
 class PageServer(ThreadingMixIn, WSGIServer):
-    """Answers every GET with the page, from daemon threads. Raises `OSError` when the address is taken."""
+    """Answers from daemon threads: each path of `checks` with 200, or 503 and the reason that its check
+    returns, every other one with the page. Raises `OSError` when the address is taken.
+    """
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, checks: Mapping[str, Callable[[], str]]) -> None:
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         self._lock = Lock()
         self._open: dict[Any, None] = {}
         super().__init__((host, port), _Handler)
-        self.set_app(make_wsgi_app())
+        self.set_app(_application(checks))
         Thread(target=self.serve_forever, name="metrics page", daemon=True).start()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -56,6 +62,21 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Not in our log."""
+
+
+def _application(checks: Mapping[str, Callable[[], str]]) -> WSGIApplication:
+    page: WSGIApplication = make_wsgi_app()
+
+    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        check = checks.get(environment["PATH_INFO"])
+        if check is None:
+            return page(environment, start)
+        reason = check()
+        status = "503 Service Unavailable" if reason else "200 OK"
+        start(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{reason or 'ok'}\n".encode()]
+
+    return answer
 
 
 def _shut(connection: socket.socket) -> None:

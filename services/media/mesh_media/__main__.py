@@ -10,7 +10,7 @@ from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.migrations import check_schema
-from mesh_core.database.watch import watch
+from mesh_core.database.watch import unready, watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.paging import Pager
@@ -112,6 +112,10 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         supervisor.start("current-store", storage.keep_reading())
         supervisor.start("migrations-of-storage", migrations.run())
         supervisor.start("scans-of-storage", scans.run())
+        server.readiness.need("Postgres", lambda: unready(database.pool))
+        server.readiness.need("the object store", store.unready)
+        await server.readiness.look()
+        supervisor.start("readiness", server.readiness.run())
         await server.start()
         tls = bool(settings.server.tls_certificate)
         instance = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls)

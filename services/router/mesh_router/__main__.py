@@ -134,6 +134,9 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         control_plane = ControlPlane(view, {**directories, ROUTERS: routers}, settings.server)
         control_plane.serve_on(server)
 
+        server.readiness.need("the table", view.unready)
+        await server.readiness.look()
+        supervisor.start("readiness", server.readiness.run())
         await server.start()
         control_plane.start(server, supervisor)
         info = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls is not None)

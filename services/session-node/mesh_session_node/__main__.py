@@ -168,14 +168,16 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         server.add(server_pb2_grpc.add_ServerServiceServicer_to_server, info)
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
         server.forward_not_owned(OwnerForwarder(node_id, ownership, peer_pool))
-        await server.start(healthy=False)
+        server.readiness.need("ownership", ownership.unready)
+        await server.start()
         await accounts.warm_up()
         node.start(supervisor)
         try:
             await ownership.start(node.handler)
         except MeshError as error:
             raise StartupError(f"ownership cannot begin: {error.message}") from None
-        server.become_healthy()
+        await server.readiness.look()
+        supervisor.start("readiness", server.readiness.run())
         gc.collect()
         gc.freeze()
         logger.info("session-node runs", node_id=node_id, incarnation=incarnation, address=server.address)

@@ -8,7 +8,7 @@ from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.listening import Listener
 from mesh_core.database.migrations import check_schema
-from mesh_core.database.watch import watch
+from mesh_core.database.watch import unready, watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.events import EventListener, EventReader
@@ -117,6 +117,9 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("database watch", watch(database.pool))
         supervisor.start("usage", usage.run())
         supervisor.start("backlog", backlog.measure(database.pool))
+        server.readiness.need("Postgres", lambda: unready(database.pool))
+        await server.readiness.look()
+        supervisor.start("readiness", server.readiness.run())
         await server.start()
         service = ServiceInfo(
             id=f"webhook-{new_uuid().hex[-12:]}",

@@ -174,6 +174,17 @@ class Keeper:
     def pg_fresh(self, now: float) -> bool:
         return now < self._pg_sent + self.timings.soft
 
+    def unready(self, now: float) -> str:
+        """Why nothing can run here, in a few words; "" when something does, or may soon: what is held needs
+        either authority, and to take anything over needs both.
+        """
+        with self.lock:
+            if any(tenure.held for tenure in self.tenures.values()):
+                return ""
+        if not self.etcd_fresh(now):
+            return "it holds no shards: its lease is lost, etcd does not answer"
+        return "" if self.pg_fresh(now) else "it holds no shards and can take none: Postgres does not answer"
+
     def unbroken(self, now: float) -> bool:
         """Whether this node's lease held without a gap for a TTL: any node whose keys are missing in etcd had
         that long to write them again.

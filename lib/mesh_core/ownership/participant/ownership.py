@@ -85,6 +85,7 @@ class Ownership:
             watchdog=watchdog,
             end_process=end_process,
         )
+        self._joined = False
         self._reconciler: Reconciler | None = None
         """From `start` on."""
 
@@ -114,6 +115,7 @@ class Ownership:
         self._start("ownership-mirror", self._mirror.run(reconciler))
         self._start("ownership-rounds", reconciler.run())
         await self._mirror.ready.wait()
+        self._joined = True
 
     async def drain(self, timeout: float) -> bool:
         """Takes no more shards and hands all off; False when some are left after `timeout` seconds."""
@@ -175,6 +177,12 @@ class Ownership:
     def running(self) -> Mapping[int, int]:
         """Epochs of the shards held here."""
         return self._keeper.running()
+
+    async def unready(self) -> str:
+        """Why no account can be served here, in a few words; "" when some can."""
+        if not self._joined:
+            return "it has not joined the cluster yet"
+        return self._keeper.unready(boottime())
 
     @property
     def state(self) -> NodeState:

@@ -59,6 +59,10 @@ class OwnerLookup:
         """The revision of the assignment table; 0 while there is none."""
         return self._mirror.table_revision
 
+    async def unready(self) -> str:
+        """Why calls cannot be routed; "" when they can. What was seen last is good enough."""
+        return "" if self.table_revision else "no session-node has joined this cluster: there is no table"
+
     @property
     def changes(self) -> Signal:
         """Notified after every change of anything seen here."""

@@ -15,6 +15,7 @@ from mesh_core.errors import StartupError
 from mesh_core.metrics.certificates import show_expiry
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import Authenticator
+from mesh_core.rpc.health import STARTUP, Health
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
 from mesh_core.rpc.server.bodies import Bodies
@@ -24,8 +25,9 @@ from mesh_core.rpc.server.gate import Gate, NotOwnerHandler
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.open_streams import OpenStreams
 from mesh_core.rpc.server.peers import PeerListener
+from mesh_core.rpc.server.readiness import Readiness
 from mesh_core.rpc.server.refusals import Refusals
-from mesh_core.rpc.server.standard import Health, add_standard_services
+from mesh_core.rpc.server.standard import add_standard_services
 from mesh_core.rpc.server.strangers import Strangers
 from mesh_core.settings import ServerSettings
 from mesh_core.telemetry.metrics_page import MetricsPage, serve_metrics
@@ -77,6 +79,8 @@ class Server:
         self._methods = Methods(self._gate)
         self._peer_listener = PeerListener(self._methods, settings)
         self._health = Health()
+        self.readiness = Readiness(self._show_readiness)
+        """What it needs is to be said before `start`, and `run` to be run: it is ready without needs."""
         self._server: grpc.aio.Server | None = None
         self._metrics: MetricsPage | None = None
         self._drain_until: float | None = None
@@ -130,9 +134,9 @@ class Server:
         self.port = _bind(self._server, settings)
         return self.port
 
-    async def start(self, *, healthy: bool = True) -> int:
-        """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
-        taken.
+    async def start(self) -> int:
+        """Bind, serve, and say SERVING as soon as it is ready; the port. Raises `StartupError` when an
+        address is taken.
         """
         settings = self._settings
         own = sorted(self._methods.services)
@@ -141,18 +145,13 @@ class Server:
         if self._server is None:
             self.bind()
         assert self._server is not None  # noqa: S101 - bound
-        self._metrics = serve_metrics(settings.metrics_listen)
+        self._metrics = serve_metrics(settings.metrics_listen, lambda: self._health.reason)
         self.metrics_port = self._metrics.port
         await self._server.start()
         self._own = own
-        self._health.set_all(own, serving=healthy)
+        self._show_readiness()
         logger.info("serving", address=self.address, metrics_port=self.metrics_port, services=own)
         return self.port
-
-    def become_healthy(self) -> None:
-        """Say SERVING from now on: `start` was told that there is more to do before."""
-        if not self.draining.begun:
-            self._health.set_all(self._own, serving=True)
 
     async def drain(self) -> None:
         """Say NOT_SERVING, end the streams with GOING_AWAY, wait for the calls in flight, `drain_seconds` at
@@ -166,7 +165,7 @@ class Server:
             return
         now = asyncio.get_running_loop().time()
         self._drain_until = now + self._settings.drain_seconds
-        self._health.set_all(self._methods.services, serving=False)
+        self._health.set_ready(self._methods.services, "it drains")
         before = self._in_flight.new_period()
         self.draining.begin()
         await self._in_flight.end_streams(min(now + _STREAM_END_SECONDS, self._drain_until))
@@ -178,6 +177,12 @@ class Server:
             _QUIET_SECONDS, min(now + _MAX_QUIET_WAIT_SECONDS, self._drain_until)
         )
         logger.info("drained", calls_left=left)
+
+    def _show_readiness(self) -> None:
+        if not self._own or self.draining.begun:  # it does not serve yet, or no more
+            return
+        self._health.set(STARTUP, self.readiness.started)
+        self._health.set_ready(self._own, self.readiness.reason)
 
     async def stop(self) -> None:
         """Refuse new calls and close. Calls in flight get what is left of the drain's time, if any."""

@@ -6,70 +6,20 @@ operators alone. channelz is for operators: it shows the addresses of callers an
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from google.protobuf import descriptor_pool
 from grpc_channelz.v1 import channelz, channelz_pb2_grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from mesh_core.errors import MAX_NAME, InvalidField, NotFound
 from mesh_core.rpc.auth import Authenticator
+from mesh_core.rpc.health import Health
 from mesh_core.rpc.server.methods import Methods
 from mesh_core.rpc.server.parsing import Context
 from mesh_core.rpc.server.strangers import brief
 from sessionmesh.v1.authorization_pb2 import SCOPE_OPERATOR, SCOPE_PUBLIC
-
-_Status: Any = health_pb2.HealthCheckResponse
-
-
-class Health:
-    """grpc.health.v1 with a synchronous `set`; the whole server is the service ""."""
-
-    def __init__(self) -> None:
-        self._serving: dict[str, bool] = {"": False}
-        self._watchers: set[asyncio.Event] = set()
-
-    def set(self, service: str, serving: bool) -> None:
-        """Change one service's status and tell those who watch."""
-        self._serving[service] = serving
-        for watcher in self._watchers:
-            watcher.set()
-
-    def set_all(self, services: Iterable[str], serving: bool) -> None:
-        """Change the whole server and `services`."""
-        for service in ("", *services):
-            self.set(service, serving)
-
-    async def Check(self, request: Any, _context: Any) -> Any:
-        service = _name(request)
-        if service not in self._serving:
-            raise NotFound("service", service)
-        return _Status(status=self._status(service))
-
-    async def Watch(self, request: Any, _context: Any) -> AsyncIterator[Any]:
-        service = _name(request)
-        changed = asyncio.Event()
-        self._watchers.add(changed)
-        last = None
-        try:
-            while True:
-                changed.clear()
-                status = self._status(service)
-                if status != last:
-                    last = status
-                    yield _Status(status=status)
-                await changed.wait()
-        finally:
-            self._watchers.discard(changed)
-
-    def _status(self, service: str) -> int:
-        serving = self._serving.get(service)
-        if serving is None:
-            return int(_Status.SERVICE_UNKNOWN)
-        return int(_Status.SERVING if serving else _Status.NOT_SERVING)
 
 
 class Reflection:
@@ -114,13 +64,6 @@ def add_standard_services(methods: Methods, health: Health, authenticator: Authe
     )
     # grpcio-reflection brings v1alpha only; v1 is the same on the wire, and newer clients ask for it first.
     methods.alias(reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
-
-
-def _name(request: Any) -> str:
-    service: str = request.service
-    if len(service) > MAX_NAME:  # a stream keeps it
-        raise InvalidField("service", f"has at most {MAX_NAME} characters")
-    return service
 
 
 class _Symbols:

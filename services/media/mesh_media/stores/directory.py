@@ -31,6 +31,10 @@ class Directory(ObstoreObjects):
             raise StartupError(f"the folder {folder} cannot be used for objects: {error}") from None
         self._folder = folder
 
+    async def unready(self) -> str:
+        there = await asyncio.to_thread(os.access, self._folder, os.R_OK | os.W_OK | os.X_OK)
+        return "" if there else "the folder of objects is gone, or not to be written to"
+
     async def delete(self, key: str) -> None:
         if UNFINISHED in key:  # obstore knows of no such names
             await asyncio.to_thread((self._folder / key).unlink, missing_ok=True)

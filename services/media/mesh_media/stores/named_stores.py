@@ -36,6 +36,10 @@ class Stores:
         """The names of all stores, `main` first."""
         return [*self._stores]
 
+    async def unready(self) -> str:
+        """Why the store `main` cannot be used; "" when it can."""
+        return await self._stores[MAIN_STORE].unready()
+
     def check(self, field: str, name: str) -> None:
         """Raises `InvalidField` for a name that no store has."""
         if name not in self._stores:

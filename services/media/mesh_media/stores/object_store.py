@@ -76,6 +76,9 @@ class ListedStore(ObjectStore, Protocol):
     async def page(self, after: str, limit: int) -> Sequence[FoundObject]:
         """At most `limit` objects behind the key `after`, in the order of their keys; "" for the first."""
 
+    async def unready(self) -> str:
+        """Why objects cannot be stored or read now, in a few words; "" when they can."""
+
 
 def store_of(key: str) -> str:
     """The name of the store that a key's object is in."""

@@ -67,6 +67,13 @@ class ObstoreObjects:
         except BaseError as error:
             raise unavailable(error) from error
 
+    async def unready(self) -> str:
+        try:
+            await self.size("readiness")  # an object that nobody stores
+        except Unavailable:
+            return "the object store does not answer"
+        return ""
+
     async def delete(self, key: str) -> None:
         try:
             await obstore.delete_async(self._store, key)
