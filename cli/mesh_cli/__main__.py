@@ -21,7 +21,7 @@ from mesh_cli.commands import (
     tenant,
 )
 from mesh_cli.commands.audit import audit
-from mesh_cli.commands.doctor import doctor
+from mesh_cli.commands.doctor.command import doctor
 from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
 from mesh_cli.commands.media.app import app as media_app

@@ -303,8 +303,10 @@ def test_tables_are_for_people(mesh: MeshProcess) -> None:
 def test_the_doctor_finds_a_running_mesh_well(mesh: MeshProcess) -> None:
     ended = run_mesh_here("--state", str(mesh.state), "doctor", "--json")
     findings = json.loads(ended.stdout)
-    assert set(mesh.file.parts) <= {finding["subject"] for finding in findings if finding["good"]}
-    assert ended.exit_code == (0 if all(finding["good"] for finding in findings) else 1)
+    good = {finding["subject"] for finding in findings if finding["verdict"] == "good"}
+    assert {*mesh.file.parts, "etcd", "Postgres", "schema", "Redis", "objects", "versions", "calls"} <= good
+    assert mesh.file.admin_key not in ended.output
+    assert ended.exit_code == (1 if any(finding["verdict"] == "wrong" for finding in findings) else 0)
 
 
 @pytest.mark.parametrize(

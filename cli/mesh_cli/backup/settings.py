@@ -49,7 +49,7 @@ def settings_beside(kind: type[S], mesh: MeshFile | None) -> S:
     """Settings from the environment, and for what it does not say from the mesh that runs here. Raises
     `Refused`.
     """
-    return settings_from(kind, {**(_addresses(mesh) if mesh else {}), **os.environ})
+    return settings_from(kind, {**(addresses_of(mesh) if mesh else {}), **os.environ})
 
 
 def settings_from(kind: type[S], environment: Mapping[str, str]) -> S:
@@ -60,7 +60,8 @@ def settings_from(kind: type[S], environment: Mapping[str, str]) -> S:
         raise Refused(str(error)) from None
 
 
-def _addresses(mesh: MeshFile) -> dict[str, str]:
+def addresses_of(mesh: MeshFile) -> dict[str, str]:
+    """The servers of a mesh that runs here, as the variables that name them."""
     servers = dict(mesh.servers)
     if (
         servers.get("MESH_OBJECTS_URL", "").startswith("s3:")

@@ -90,9 +90,12 @@ def attachment(file_name: str) -> str:
     return f'attachment; filename="{plain}"{exact}'
 
 
-def minio_client(settings: StoreSettings, endpoint: str = "", keys: Provider | None = None) -> Minio:
+def minio_client(
+    settings: StoreSettings, endpoint: str = "", keys: Provider | None = None, *, seconds: float | None = None
+) -> Minio:
     """What obstore does not do: buckets, their rules, and signed URLs with headers; at the settings' endpoint
-    unless another is given. Raises `StartupError` for certificates that cannot be read.
+    unless another is given. With `seconds` each request is made once, and no longer waited for. Raises
+    `StartupError` for certificates that cannot be read.
     """
     at = urlsplit(endpoint or _endpoint(settings))
     client = Minio(
@@ -100,7 +103,7 @@ def minio_client(settings: StoreSettings, endpoint: str = "", keys: Provider | N
         credentials=keys or credentials_of(settings),
         region=settings.region,
         secure=at.scheme == "https",
-        http_client=_http(settings.ca_file),
+        http_client=_http(settings.ca_file, seconds),
     )
     if _is_virtual(settings):
         client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
@@ -109,13 +112,15 @@ def minio_client(settings: StoreSettings, endpoint: str = "", keys: Provider | N
     return client
 
 
-def _http(ca_file: str) -> PoolManager:
+def _http(ca_file: str, seconds: float | None) -> PoolManager:
     context = create_default_context()
     if ca_file:
         try:
             context.load_verify_locations(ca_file)
         except (OSError, SSLError) as error:
             raise StartupError(f"ca_file {ca_file} has no certificates that can be read: {error}") from None
+    if seconds is not None:
+        return PoolManager(timeout=Timeout(seconds), ssl_context=context, retries=False)
     retries = Retry(total=3, backoff_factor=0.2, status_forcelist=[500, 502, 503, 504])
     return PoolManager(timeout=Timeout(connect=5.0, read=30.0), ssl_context=context, retries=retries)
 

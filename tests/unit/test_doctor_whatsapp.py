@@ -6,20 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from mesh_cli.commands import whatsapp_checks
+from mesh_cli.commands.doctor import whatsapp_checks
+from mesh_cli.commands.doctor.findings import Verdict
 from tests.support import fake_sidecar
 
 NOON = "Mon, 30 Nov 2026 12:00:00 GMT"
 NOON_SECONDS = 1_796_040_000.0
 
 
-@pytest.mark.parametrize(("off", "good"), [(0.0, True), (-59.0, True), (61.0, False), (-3600.0, False)])
-def test_a_clock_may_be_off_by_a_minute(off: float, good: bool) -> None:
-    assert whatsapp_checks._clock(NOON, NOON_SECONDS + off).good is good
+@pytest.mark.parametrize(
+    ("off", "verdict"), [(0.0, "good"), (-59.0, "good"), (61.0, "wrong"), (-3600.0, "wrong")]
+)
+def test_a_clock_may_be_off_by_a_minute(off: float, verdict: str) -> None:
+    assert whatsapp_checks._clock(NOON, NOON_SECONDS + off).verdict == verdict
 
 
 def test_a_date_that_is_none_says_nothing_of_the_clock() -> None:
-    assert whatsapp_checks._clock("yesterday", NOON_SECONDS).good
+    assert whatsapp_checks._clock("yesterday", NOON_SECONDS).verdict is Verdict.GOOD
 
 
 def test_the_newest_client_is_named_where_the_page_says_it() -> None:
@@ -35,11 +38,11 @@ def test_a_network_without_names_is_a_finding_and_no_crash(
     findings = whatsapp_checks.whatsapp_checks("https://nowhere.invalid")
     by_subject = {finding.subject: finding for finding in findings}
     assert "2.3000" in by_subject["sidecar"].seen
-    assert not by_subject["name"].good
+    assert by_subject["name"].verdict is Verdict.WRONG
     assert "not known" in by_subject
 
 
 def test_a_missing_sidecar_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_WHATSAPP_WEB_SIDECAR", "/nowhere/sidecar")
     findings = whatsapp_checks.whatsapp_checks("https://nowhere.invalid")
-    assert [finding.good for finding in findings if finding.subject == "sidecar"] == [False]
+    assert [finding.verdict for finding in findings if finding.subject == "sidecar"] == [Verdict.WRONG]

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from mesh_cli.commands.findings import Finding
+from mesh_cli.commands.doctor.findings import Finding, good, judged, wrong
 from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, find_program
 from mesh_session_node.drivers.whatsapp_web.settings import WhatsappWebSettings
 from mesh_session_node.drivers.whatsapp_web.sidecar import Sidecar, SidecarFailed
@@ -27,9 +27,8 @@ _BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0"
 }
 _REVISION = re.compile(rb'client_revision\\?":\s?(\d+)')
-_UNKNOWN = Finding(
+_UNKNOWN = good(
     "not known",
-    True,
     "whether WhatsApp takes this client, links a passkey account, or bans: docs/whatsapp.md, the first day",
 )
 
@@ -51,11 +50,11 @@ async def _sidecar() -> tuple[list[Finding], pb.SidecarStarted | None]:
         program = find_program(named)
         runs = await Sidecar(WhatsappWebSettings(sidecar=named)).ask_version()
     except NoSidecar as error:
-        return [Finding("sidecar", False, str(error), "See docs/whatsapp.md.")], None
+        return [wrong("sidecar", str(error), "See docs/whatsapp.md.")], None
     except (SidecarFailed, OSError) as error:
-        return [Finding("sidecar", False, f"{program}: {error}", "Build or install it again.")], None
+        return [wrong("sidecar", f"{program}: {error}", "Build or install it again.")], None
     seen = f"{program} {runs.version}, whatsmeow {runs.library_version}, WhatsApp Web {runs.client_version}"
-    return [Finding("sidecar", True, seen)], runs
+    return [good("sidecar", seen)], runs
 
 
 async def _network(place: str, runs: pb.SidecarStarted | None) -> list[Finding]:
@@ -63,8 +62,8 @@ async def _network(place: str, runs: pb.SidecarStarted | None) -> list[Finding]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
     except OSError as error:
-        return [Finding("name", False, f"{host} cannot be resolved: {error}", "Check the resolver.")]
-    findings = [Finding("name", True, f"{host} is {_some(address[4][0] for address in found)}")]
+        return [wrong("name", f"{host} cannot be resolved: {error}", "Check the resolver.")]
+    findings = [good("name", f"{host} is {_some(address[4][0] for address in found)}")]
     timeout = aiohttp.ClientTimeout(total=SECONDS)
     try:
         async with (
@@ -74,8 +73,8 @@ async def _network(place: str, runs: pb.SidecarStarted | None) -> list[Finding]:
             date, body = page.headers.get("Date", ""), await page.content.read(MOST_PAGE_BYTES)
     except (aiohttp.ClientError, TimeoutError) as error:
         remedy = "Port 443 of WhatsApp must be open to nodes, and nothing between may end TLS."
-        return [*findings, Finding("TLS", False, f"{place}: {error or 'no answer'}", remedy)]
-    findings.append(Finding("TLS", True, f"{place} answers with a certificate that is trusted"))
+        return [*findings, wrong("TLS", f"{place}: {error or 'no answer'}", remedy)]
+    findings.append(good("TLS", f"{place} answers with a certificate that is trusted"))
     if date:
         findings.append(_clock(date, time.time()))
     if runs is not None:
@@ -87,18 +86,18 @@ def _clock(date: str, now: float) -> Finding:
     try:
         off = now - parsedate_to_datetime(date).timestamp()
     except ValueError:
-        return Finding("clock", True, "WhatsApp did not say what time it is")
-    good = abs(off) <= MOST_SECONDS_OFF
-    return Finding("clock", good, f"{off:+.0f} s from WhatsApp's", "Set the clock, by NTP.")
+        return good("clock", "WhatsApp did not say what time it is")
+    close = abs(off) <= MOST_SECONDS_OFF
+    return judged("clock", close, f"{off:+.0f} s from WhatsApp's", "Set the clock, by NTP.")
 
 
 def _version(ours: str, page: bytes) -> Finding:
     """How old the client is that the sidecar says it is; only WhatsApp knows when that is too old."""
     newest = _REVISION.search(page)
     if newest is None:
-        return Finding("client version", True, f"{ours}; WhatsApp's page does not say which is the newest")
+        return good("client version", f"{ours}; WhatsApp's page does not say which is the newest")
     seen = f"{ours}; WhatsApp serves revision {newest.group(1).decode()}. Too old a one is refused at login"
-    return Finding("client version", True, seen)
+    return good("client version", seen)
 
 
 def _some(addresses: Iterable[object]) -> str:

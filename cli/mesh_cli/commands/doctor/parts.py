@@ -1,0 +1,113 @@
+"""`mesh doctor`: the parts of the mesh: whether each serves, and which release it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+import msgspec
+from grpc.aio import AioRpcError, Channel
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from mesh_cli.commands.doctor.findings import Finding, good, judged, warning, wrong
+from mesh_cli.commands.metrics_pages import Page, read_pages
+from mesh_cli.up.state import MeshFile
+from mesh_core.errors import MeshError
+from mesh_core.etcd import Etcd
+from mesh_core.etcd.discovery import ServiceInfo
+from mesh_core.ownership.keys import ClusterKeys, NodeInfo
+from mesh_core.process.service import service_version
+from mesh_core.rpc.tls import ChannelTls
+from mesh_core.settings import EtcdSettings
+
+HEALTH_SECONDS = 3.0
+LOG = "Its log says why: in STATE/logs with `mesh up`, else docker logs or journalctl."
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPart:
+    """A process of the mesh. `version` is empty where nobody told it."""
+
+    address: str
+    version: str = ""
+    tls: bool = False
+
+
+async def local_parts(mesh: MeshFile) -> dict[str, RunningPart]:
+    """The parts that `mesh up` runs on this machine, by name."""
+    pages = await read_pages({name: part.metrics for name, part in mesh.parts.items()})
+    return {name: RunningPart(part.address, _version(pages[name])) for name, part in mesh.parts.items()}
+
+
+async def registered_parts(settings: EtcdSettings, cluster: str) -> dict[str, RunningPart] | None:
+    """The parts that live as etcd knows them, by name; None when it does not answer."""
+    etcd, keys = Etcd(settings), ClusterKeys(cluster)
+    services = keys.root + b"services/"
+    found: dict[str, RunningPart] = {}
+    try:
+        for entry in (await etcd.prefix(keys.nodes)).kvs:
+            node = msgspec.json.decode(entry.value, type=NodeInfo)
+            found[node.id] = RunningPart(node.address, node.version)
+        for entry in (await etcd.prefix(services)).kvs:
+            service = msgspec.json.decode(entry.value, type=ServiceInfo)
+            kind = entry.key.removeprefix(services).partition(b"/")[0].decode(errors="replace")
+            found[f"{kind} {service.id}"] = RunningPart(service.address, tls=service.tls)
+    except (MeshError, msgspec.MsgspecError):
+        return None
+    finally:
+        await etcd.close()
+    return found
+
+
+async def part_findings(parts: Mapping[str, RunningPart], tls: ChannelTls | None) -> list[Finding]:
+    """What each answers when it is asked for its health, and whether all are of one release."""
+    health = await asyncio.gather(*(_health(name, part, tls) for name, part in parts.items()))
+    return [
+        *health,
+        *version_findings({name: part.version for name, part in parts.items()}, service_version()),
+    ]
+
+
+def version_findings(versions: Mapping[str, str], ours: str) -> list[Finding]:
+    """An old part beside a new one; `versions` by part, empty where it is not known."""
+    parts: dict[str, list[str]] = defaultdict(list)
+    for name, version in versions.items():
+        if version:
+            parts[version].append(name)
+    if len(parts) > 1:
+        seen = "; ".join(f"{version}: {', '.join(parts[version])}" for version in sorted(parts))
+        return [warning("versions", seen, "Finish the upgrade: docs/deploy.md has the order.")]
+    if parts and ours not in parts:
+        seen = f"the parts run {next(iter(parts))}, this command is {ours}"
+        return [warning("versions", seen, "Use the command of the release that runs.")]
+    return [good("versions", f"all parts run {ours}")] if parts else []
+
+
+async def _health(name: str, part: RunningPart, tls: ChannelTls | None) -> Finding:
+    async with _open(part, tls) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS
+            )
+        except AioRpcError as error:
+            return wrong(name, f"{part.address} {error.code().name}", LOG)
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return judged(name, serving, f"{part.address} {status} {part.version}".rstrip(), LOG)
+
+
+def _open(part: RunningPart, tls: ChannelTls | None) -> Channel:
+    options = (("grpc.enable_http_proxy", 0),)
+    if tls is None:
+        return grpc.aio.insecure_channel(part.address, options=options)
+    credentials = grpc.ssl_channel_credentials(tls.ca, tls.key, tls.certificate)
+    return grpc.aio.secure_channel(part.address, credentials, options=options)
+
+
+def _version(page: Page | None) -> str:
+    if page is None:
+        return ""
+    return next((labels.get("version", "") for labels, _ in page.find("mesh_build_info")), "")
