@@ -151,7 +151,7 @@ def _reaches_member(deployment: Deployment, address: str) -> Iterator[str]:
 
 def _references(deployment: Deployment, service: Service, settings: Any, config: Path) -> Iterator[str]:
     """What a part needs to be at the addresses that it is given, and there before it."""
-    needed = _addresses(settings)
+    needed = addresses_of(settings)
     for address in (*needed, *_other_addresses(deployment, settings)):
         yield from _reaches(deployment, service, address, config)
     if not deployment.orders:
@@ -198,7 +198,7 @@ def _weakest(deployment: Deployment, service: Service, name: str) -> Need | None
     return next((found for other in waited if (found := _weakest(deployment, other, name))), None)
 
 
-def _addresses(settings: Any) -> list[str]:
+def addresses_of(settings: Any) -> list[str]:
     """Where a part finds what it cannot do without, host:port."""
     found = [_host_port(settings.database.url, 5432)] if hasattr(settings, "database") else []
     if hasattr(settings, "etcd"):

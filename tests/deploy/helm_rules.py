@@ -1,0 +1,242 @@
+"""What must hold of the chart's objects among each other, and of what the parts really read and listen on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mesh_core.settings import BadSettings
+from tests.deploy import parts, rules
+from tests.deploy.deployment import Need, Service
+from tests.deploy.helm_chart import (
+    CHART,
+    Object,
+    labels_of,
+    of_kind,
+    pod_of,
+    read_chart,
+    selects,
+    with_servers,
+    workloads,
+)
+
+SECRET = "sessionmesh"
+DNS = 53
+POD = {
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "shareProcessNamespace": True,
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+}
+CONTAINER = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+NAMED = yaml.safe_load((CHART / "values.yaml").read_text())["networkPolicy"]
+CALLED = {"router"}
+WITH_WATCHDOG = {"session-node"}
+"""Who hangs is ended by its own watchdog, and not for what becomes of its servers."""
+REACHES_OUT = {"session-node", "media", "webhook"}
+
+
+def findings(objects: Sequence[Object], config: Path) -> list[str]:
+    """One sentence for each thing that is wrong. `config` is the file that MESH_CONFIG names."""
+    try:
+        deployment = read_chart(objects)
+        found = rules.findings(with_servers(deployment), config)
+        for workload in workloads(objects):
+            name = pod_of(workload)["containers"][0]["name"]
+            service = deployment.services[name]
+            found += [f"{name}: {what}" for what in _of_workload(workload, service, objects)]
+            if service.is_part:
+                settings = parts.settings_of(service, config)
+                found += [f"{name}: {what}" for what in _of_part(workload, service, settings, objects)]
+        return found + list(_of_others(objects))
+    except (BadSettings, KeyError) as error:
+        return [f"cannot be read: {error!r}"]
+
+
+def _of_workload(workload: Object, service: Service, objects: Sequence[Object]) -> Iterator[str]:
+    pod = pod_of(workload)
+    [container] = pod["containers"]
+    if {key: pod.get(key) for key in POD} != POD or container["securityContext"] != CONTAINER:
+        yield "has rights that it does not need"
+    if labels_of(workload)["app.kubernetes.io/component"] != service.name:
+        yield "its pods have the name of another part"
+    if [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume] != [SECRET]:
+        yield "reads other secrets than the operator's"
+    if {"name": "tmp", "mountPath": "/tmp"} not in container["volumeMounts"]:
+        yield "cannot write to /tmp"
+    if not any(
+        selects(policy["spec"]["podSelector"]["matchLabels"], workload)
+        and policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        for policy in of_kind(objects, "NetworkPolicy").values()
+    ):
+        yield "is not shut in"
+
+
+def _of_part(workload: Object, service: Service, settings: Any, objects: Sequence[Object]) -> Iterator[str]:
+    spec, pod = workload["spec"], pod_of(workload)
+    [container] = pod["containers"]
+    server = settings.server
+    listening = {
+        "grpc": parts.port(server.listen),
+        "peers": server.peer_port,
+        "metrics": parts.port(server.metrics_listen),
+    }
+    if {port["name"]: port["containerPort"] for port in container["ports"]} != listening:
+        yield f"does not listen on the ports that it says, but on {listening}"
+    if service.needs.get("migrate") is not Need.COMPLETED:
+        yield "does not wait until the schema is migrated"
+    if not selects(spec["selector"]["matchLabels"], workload):
+        yield "does not find its own pods"
+    accounts = of_kind(objects, "ServiceAccount")
+    if accounts[pod["serviceAccountName"]]["automountServiceAccountToken"] is not False:
+        yield "gets a token"
+    budgets = [
+        budget
+        for budget in of_kind(objects, "PodDisruptionBudget").values()
+        if selects(budget["spec"]["selector"]["matchLabels"], workload)
+    ]
+    if [budget["spec"]["maxUnavailable"] for budget in budgets] != [1]:
+        yield "more than one may be taken away at a time"
+    for spread in pod["topologySpreadConstraints"]:
+        if not selects(spread["labelSelector"]["matchLabels"], workload):
+            yield "is spread over what it is not"
+    yield from _of_kind_of_workload(workload, objects)
+    yield from _probes(container, service)
+    spool = getattr(getattr(settings, "media", None), "spool", "")
+    if spool and spool not in {mount.target for mount in service.mounts if not mount.read_only}:
+        yield f"cannot write to {spool}"
+    yield from _doors(workload, listening, rules.addresses_of(settings) + _traces(settings), objects)
+
+
+def _of_kind_of_workload(workload: Object, objects: Sequence[Object]) -> Iterator[str]:
+    spec = workload["spec"]
+    if workload["kind"] == "StatefulSet":
+        named = of_kind(objects, "Service")[spec["serviceName"]]["spec"]
+        if named["clusterIP"] != "None" or not named.get("publishNotReadyAddresses"):
+            yield "its pods have no names of their own, or only while they serve"
+        if not selects(named["selector"], workload) or spec["podManagementPolicy"] != "Parallel":
+            yield "starts one after the other, or without names"
+    elif spec["strategy"]["rollingUpdate"] != {"maxSurge": 1, "maxUnavailable": 0}:
+        yield "callers wait while it is replaced"
+
+
+def _probes(container: Object, service: Service) -> Iterator[str]:
+    alive = container.get("livenessProbe")
+    if service.name in WITH_WATCHDOG:
+        if alive or "startupProbe" in container:
+            yield "is killed when its servers are away"
+        return
+    if tuple(container.get("startupProbe", {}).get("exec", {}).get("command", ())) != service.health:
+        yield "may be killed while it starts"
+    if (alive or {}).get("httpGet") != {"path": "/metrics", "port": "metrics"}:
+        yield "is not ended when it hangs, or when its servers are away"
+
+
+def _doors(
+    workload: Object, listening: Mapping[str, int], asked: Sequence[str], objects: Sequence[Object]
+) -> Iterator[str]:
+    """What the policies let in and out, of what the part listens on and asks."""
+    policies = [
+        policy["spec"]
+        for policy in of_kind(objects, "NetworkPolicy").values()
+        if _chosen(policy["spec"]["podSelector"], workload)
+    ]
+    entries = [rule for policy in policies for rule in policy.get("ingress") or ()]
+    own = [rule for rule in entries if _from_parts(rule.get("from"), workload)]
+    if _ports(own) != {listening["grpc"], listening["peers"]}:
+        yield f"other parts may call {sorted(_ports(own))}"
+    for policy in policies:
+        if policy.get("policyTypes") != [way for way in ("Ingress", "Egress") if way.lower() in policy]:
+            yield "a policy shuts in less than it seems to"
+    name = labels_of(workload)["app.kubernetes.io/component"]
+    strangers = [rule for rule in entries if rule not in own]
+    if [rule["from"] for rule in strangers if rule["from"] not in (NAMED["callers"], NAMED["prometheus"])]:
+        yield "others may call than those that the values name"
+    others = {listening["metrics"]} | ({listening["grpc"]} if name in CALLED else set())
+    if _ports(strangers) != others:
+        yield f"strangers may call what is not {sorted(others)}"
+    exits = [rule for policy in policies for rule in policy.get("egress") or ()]
+    to_parts = [rule for rule in exits if _from_parts(rule.get("to"), workload)]
+    if _ports(to_parts) != {listening["grpc"], listening["peers"]}:
+        yield "cannot call other parts"
+    out = [rule for rule in exits if any("ipBlock" in peer for peer in rule.get("to", ()))]
+    if bool(out) != (name in REACHES_OUT):
+        yield "reaches the internet without need, or does not"
+    rest = [rule for rule in exits if rule not in to_parts and rule not in out]
+    wanted = {parts.port(address) for address in asked} | {DNS}
+    if not wanted <= _ports(rest) or _ports(rest, "UDP") != {DNS}:
+        yield f"cannot ask {sorted(wanted - _ports(rest))}, or not over TCP and DNS over UDP"
+
+
+def _of_others(objects: Sequence[Object]) -> Iterator[str]:
+    """Who names a workload, or a part: services, budgets, policies, scalers, monitors."""
+    found = {(each["kind"], each["metadata"]["name"]): each for each in workloads(objects)}
+    for each in objects:
+        spec, name = each.get("spec", {}), each["metadata"]["name"]
+        target = spec.get("scaleTargetRef")
+        if target and (target["kind"], target["name"]) not in found:
+            yield f"{name}: there is no {target['name']} to scale"
+        selector = spec.get("selector") if each["kind"] == "Service" else _labels(spec)
+        if selector and not any(selects(selector, workload) for workload in found.values()):
+            yield f"{each['kind']} {name}: chooses no pod"
+        for port in spec.get("ports", ()) if each["kind"] == "Service" else ():
+            pods = [workload for workload in found.values() if selects(selector, workload)]
+            if port["name"] != port["targetPort"] or port["port"] not in _named(pods, port["targetPort"]):
+                yield f"Service {name}: {port['port']} leads elsewhere"
+        for endpoint in spec.get("podMetricsEndpoints", ()):
+            if endpoint["port"] != "metrics" or endpoint["path"] != "/metrics":
+                yield f"{name}: nothing to scrape"
+            if spec["jobLabel"] != "app.kubernetes.io/component":
+                yield f"{name}: the rules do not know its job"
+
+
+def _labels(spec: Mapping[str, Any]) -> Mapping[str, str]:
+    chosen: Mapping[str, str] = (spec.get("selector") or spec.get("podSelector") or {}).get("matchLabels", {})
+    return chosen
+
+
+def _named(pods: Sequence[Object], name: str) -> set[int]:
+    return {
+        port["containerPort"]
+        for workload in pods
+        for port in pod_of(workload)["containers"][0].get("ports", ())
+        if port["name"] == name
+    }
+
+
+def _chosen(selector: Mapping[str, Any], workload: Object) -> bool:
+    labels = labels_of(workload)
+    return selects(selector["matchLabels"], workload) and all(
+        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", ())
+    )
+
+
+def _from_parts(peers: Sequence[Object] | None, workload: Object) -> bool:
+    return any(
+        "namespaceSelector" not in peer and selects(peer["podSelector"]["matchLabels"], workload)
+        for peer in peers or ()
+        if "podSelector" in peer
+    )
+
+
+def _ports(allowed: Sequence[Object], protocol: str = "TCP") -> set[int]:
+    listed = [port for rule in allowed for port in rule["ports"] if port["protocol"] == protocol]
+    return {port["port"] for port in listed if "port" in port}
+
+
+def _traces(settings: Any) -> list[str]:
+    endpoint = settings.telemetry.otlp_endpoint
+    return [endpoint] if endpoint else []
