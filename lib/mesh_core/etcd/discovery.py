@@ -19,11 +19,14 @@ LEASE_SECONDS = 7
 
 
 class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One running instance. `address` is host:port; `tls` tells that it takes TLS connections only."""
+    """One running instance. `address` is host:port; `tls` tells that it takes TLS connections only; `version`
+    is its release, which early ones do not tell.
+    """
 
     id: str
     address: str
     tls: bool = False
+    version: str = ""
 
 
 class Registration:

@@ -46,12 +46,17 @@ async def follow(etcd: Etcd, prefix: bytes) -> AsyncGenerator[Change, None]:
     Another `Snapshot` comes when the changes in between were compacted away, and when etcd was emptied or
     restored; only in the latter case is its revision lower than the last one.
     """
+    waits = False
     while True:
         try:
             answer = await etcd.prefix(prefix)
-        except EtcdUnavailable:
+        except EtcdUnavailable as error:
+            if not waits:
+                waits = True
+                logger.warning("waiting for etcd", prefix=prefix.decode(), reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
             continue
+        waits = False
         yield Snapshot(answer.header.revision, {kv.key: kv for kv in answer.kvs})
         try:
             async with aclosing(watch(etcd, prefix, answer.header.revision + 1)) as updates:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from msgspec.structs import replace
 
 from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
-from mesh_core.database.migrations import check_schema
 from mesh_core.database.watch import unready, watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.paging import Pager
-from mesh_core.process.service import Stop, run
+from mesh_core.process.service import Stop, run, service_version
+from mesh_core.process.surroundings import check_surroundings, refuse_full
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
@@ -53,13 +54,14 @@ OLDEST_SCHEMA = 23
 async def main(settings: MediaServiceSettings, stop: Stop) -> None:
     """Makes the parts, serves, waits for a signal, drains and stops."""
     with own_folder(settings.media.spool) as folder:
+        refuse_full(Path(folder).parent, "MESH_MEDIA_SPOOL")
         await _run(replace(settings, media=replace(settings.media, spool=folder)), stop)
 
 
 async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
     database = await Database.open(settings.database)
-    await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
+    await check_surroundings(database, etcd, settings.cluster.name, OLDEST_SCHEMA)
     store = await open_stores(settings.objects)
     storage = StorageRepository(database)
     await storage.read(store.names)
@@ -118,7 +120,9 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         supervisor.start("readiness", server.readiness.run())
         await server.start()
         tls = bool(settings.server.tls_certificate)
-        instance = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls)
+        instance = ServiceInfo(
+            id=str(ids.new_uuid()), address=server.address, tls=tls, version=service_version()
+        )
         registration = await register(etcd, settings.cluster.name, "media", instance, supervisor=supervisor)
 
         await stop.wait()

@@ -9,7 +9,6 @@ import sys
 from mesh_core import ids
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
-from mesh_core.database.migrations import check_schema
 from mesh_core.database.watch import watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceDirectory, ServiceInfo, register
@@ -18,7 +17,8 @@ from mesh_core.jobs.store import keep_deleting_ended
 from mesh_core.kept.answers import KeptAnswers
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
-from mesh_core.process.service import Stop, run
+from mesh_core.process.service import Stop, run, service_version
+from mesh_core.process.surroundings import check_surroundings
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.channels import ChannelPool
@@ -55,9 +55,9 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         if is_worker():
             supervisor.start("worker-beats", keep_beating())
         database = await Database.open(settings.database)
-        await check_schema(database, OLDEST_SCHEMA)
         etcd = Etcd(settings.etcd)
         cluster = settings.cluster.name
+        await check_surroundings(database, etcd, cluster, OLDEST_SCHEMA)
         view = OwnerView(etcd=etcd, cluster=cluster, supervisor=supervisor)
         await view.start()
         directories = {kind: ServiceDirectory(etcd, cluster, kind, supervisor=supervisor) for kind in KINDS}
@@ -139,7 +139,9 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         supervisor.start("readiness", server.readiness.run())
         await server.start()
         control_plane.start(server, supervisor)
-        info = ServiceInfo(id=str(ids.new_uuid()), address=server.address, tls=tls is not None)
+        info = ServiceInfo(
+            id=str(ids.new_uuid()), address=server.address, tls=tls is not None, version=service_version()
+        )
         registration = await register(etcd, cluster, ROUTERS, info, supervisor=supervisor)
         await stop.wait()
         await registration.stop()

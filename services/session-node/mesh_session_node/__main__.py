@@ -10,7 +10,6 @@ import structlog
 
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
-from mesh_core.database.migrations import check_schema
 from mesh_core.database.reads import SharedReads
 from mesh_core.database.watch import watch
 from mesh_core.errors import MeshError, StartupError
@@ -23,6 +22,7 @@ from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
 from mesh_core.process.service import Stop, run, service_version
+from mesh_core.process.surroundings import check_surroundings
 from mesh_core.process.watchdog import WatchdogClient
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup, calling_tenant
@@ -91,10 +91,10 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
     private = settings.session.preview_private_addresses
     async with LinkPreviews(allow_private_addresses=private) as previews, Supervisor(stop.fail) as supervisor:
         database = await Database.open(settings.database)
-        await check_schema(database, OLDEST_SCHEMA)
-        await maintenance.prepare(database)
         etcd = Etcd(settings.etcd)
         cluster = settings.cluster.name
+        await check_surroundings(database, etcd, cluster, OLDEST_SCHEMA)
+        await maintenance.prepare(database)
         media = ServiceDirectory(etcd, cluster, "media", supervisor=supervisor)
         await media.start()
         channels = ChannelPool(

@@ -7,14 +7,14 @@ import asyncio
 from mesh_core.database import Database
 from mesh_core.database.identity import page_token_key
 from mesh_core.database.listening import Listener
-from mesh_core.database.migrations import check_schema
 from mesh_core.database.watch import unready, watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager
-from mesh_core.process.service import Stop, run
+from mesh_core.process.service import Stop, run, service_version
+from mesh_core.process.surroundings import check_surroundings
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
@@ -52,8 +52,8 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     """Makes the parts, serves, waits for a signal, drains and stops."""
     webhook = settings.webhook
     database = await Database.open(settings.database)
-    await check_schema(database, OLDEST_SCHEMA)
     etcd = Etcd(settings.etcd)
+    await check_surroundings(database, etcd, settings.cluster.name, OLDEST_SCHEMA)
     listener = EventListener(database)
     due = Listener(database, DELIVERIES_CHANNEL)
     reader = await EventReader.open(database, listener)
@@ -125,6 +125,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
             id=f"webhook-{new_uuid().hex[-12:]}",
             address=server.address,
             tls=bool(settings.server.tls_certificate),
+            version=service_version(),
         )
         registration = await register(etcd, settings.cluster.name, "webhook", service, supervisor=supervisor)
 
