@@ -340,6 +340,7 @@ async def test_health_says_not_serving_and_cannot_become_healthy_again(servers: 
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         drain = asyncio.create_task(server.drain())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.become_healthy()
         server.readiness.need("all", lambda: asyncio.sleep(0, ""))
         await server.readiness.look()
         for service in ("", SERVICE, "readiness"):

@@ -11,15 +11,19 @@ from grpc_health.v1 import health_pb2
 from mesh_core.errors import MAX_NAME, InvalidField, NotFound
 
 LIVENESS, READINESS, STARTUP = "liveness", "readiness", "startup"
-"""What may be asked for besides services: whether the event loop turns, which an answer shows; whether calls
-should come here, as "" does; whether that was so once.
+"""What may be asked for besides services: whether the event loop turns, which an answer shows; whether the
+part has all that it needs; whether that was so once.
 """
 REASON_KEY = "x-mesh-reason"
 """Trailing metadata of an answer NOT_SERVING: why."""
 
 
 class Health:
-    """grpc.health.v1 with a synchronous `set`; the whole server is the service ""."""
+    """grpc.health.v1 with a synchronous `set`; the whole server is the service "".
+
+    That one says whether it takes calls: callers leave it when it does not. What it cannot do for lack of
+    something it tells them itself.
+    """
 
     def __init__(self) -> None:
         self.reason = "it starts"
@@ -33,11 +37,16 @@ class Health:
         for watcher in self._watchers:
             watcher.set()
 
-    def set_ready(self, services: Iterable[str], reason: str) -> None:
-        """Change the whole server and `services`: SERVING, unless there is a reason not to be."""
+    def set_all(self, services: Iterable[str], serving: bool) -> None:
+        """Change the whole server and `services`."""
+        for service in ("", *services):
+            self.set(service, serving)
+
+    def set_ready(self, reason: str, *, started: bool) -> None:
+        """Ready, unless there is a reason not to be; `started`: it was so once."""
         self.reason = reason
-        for service in ("", READINESS, *services):
-            self.set(service, not reason)
+        self.set(READINESS, not reason)
+        self.set(STARTUP, started)
 
     async def Check(self, request: Any, context: Any) -> Any:
         service = _name(request)

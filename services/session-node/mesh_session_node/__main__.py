@@ -169,13 +169,14 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         peer_pool = PeerPool(channels, settings.auth.mesh_key, client_context(settings.server))
         server.forward_not_owned(OwnerForwarder(node_id, ownership, peer_pool))
         server.readiness.need("ownership", ownership.unready)
-        await server.start()
+        await server.start(healthy=False)
         await accounts.warm_up()
         node.start(supervisor)
         try:
             await ownership.start(node.handler)
         except MeshError as error:
             raise StartupError(f"ownership cannot begin: {error.message}") from None
+        server.become_healthy()
         await server.readiness.look()
         supervisor.start("readiness", server.readiness.run())
         gc.collect()

@@ -15,7 +15,7 @@ from mesh_core.errors import StartupError
 from mesh_core.metrics.certificates import show_expiry
 from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import Authenticator
-from mesh_core.rpc.health import STARTUP, Health
+from mesh_core.rpc.health import Health
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.options import server_options
 from mesh_core.rpc.server.bodies import Bodies
@@ -134,9 +134,9 @@ class Server:
         self.port = _bind(self._server, settings)
         return self.port
 
-    async def start(self) -> int:
-        """Bind, serve, and say SERVING as soon as it is ready; the port. Raises `StartupError` when an
-        address is taken.
+    async def start(self, *, healthy: bool = True) -> int:
+        """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
+        taken.
         """
         settings = self._settings
         own = sorted(self._methods.services)
@@ -149,9 +149,15 @@ class Server:
         self.metrics_port = self._metrics.port
         await self._server.start()
         self._own = own
+        self._health.set_all(own, serving=healthy)
         self._show_readiness()
         logger.info("serving", address=self.address, metrics_port=self.metrics_port, services=own)
         return self.port
+
+    def become_healthy(self) -> None:
+        """Say SERVING from now on: `start` was told that there is more to do before."""
+        if not self.draining.begun:
+            self._health.set_all(self._own, serving=True)
 
     async def drain(self) -> None:
         """Say NOT_SERVING, end the streams with GOING_AWAY, wait for the calls in flight, `drain_seconds` at
@@ -165,7 +171,8 @@ class Server:
             return
         now = asyncio.get_running_loop().time()
         self._drain_until = now + self._settings.drain_seconds
-        self._health.set_ready(self._methods.services, "it drains")
+        self._health.set_all(self._methods.services, serving=False)
+        self._health.set_ready("it drains", started=self.readiness.started)
         before = self._in_flight.new_period()
         self.draining.begin()
         await self._in_flight.end_streams(min(now + _STREAM_END_SECONDS, self._drain_until))
@@ -181,8 +188,7 @@ class Server:
     def _show_readiness(self) -> None:
         if not self._own or self.draining.begun:  # it does not serve yet, or no more
             return
-        self._health.set(STARTUP, self.readiness.started)
-        self._health.set_ready(self._own, self.readiness.reason)
+        self._health.set_ready(self.readiness.reason, started=self.readiness.started)
 
     async def stop(self) -> None:
         """Refuse new calls and close. Calls in flight get what is left of the drain's time, if any."""
