@@ -30,6 +30,7 @@ from mesh_cli.commands.restore import restore_command
 from mesh_cli.commands.secrets import make_secrets
 from mesh_cli.commands.send import send
 from mesh_cli.commands.target import remember_target
+from mesh_cli.commands.top.command import top
 from mesh_cli.commands.trace import trace
 from mesh_cli.commands.up import up
 from mesh_cli.commands.xds_bootstrap import xds_bootstrap
@@ -69,6 +70,7 @@ app.command(rich_help_panel=USE)(trace)
 app.command(rich_help_panel=USE)(xds_bootstrap)
 
 OPERATE = "Operate a mesh"
+app.command(rich_help_panel=OPERATE)(top)
 app.add_typer(fleet_app, name="fleet", rich_help_panel=OPERATE)
 app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
 app.command(rich_help_panel=OPERATE)(audit)

@@ -1,0 +1,1 @@
+"""`mesh top`: how the mesh does now, in a terminal."""
