@@ -28,6 +28,8 @@ TRACED_RATIO = 0.05
 _TAIL_SECONDS = 0.3
 _COUNTED = ("router", *(f"node-{number}" for number in range(1, NODES + 1)), "Postgres", "etcd", "Redis")
 _APART = ("webhook", "media", "simulator", "load")
+_SPACE = """SELECT pg_database_size(current_database()) AS bytes,
+  pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') AS log"""
 _LIMITS = {
     "MESH_SESSION_SEND_PER_MINUTE": "1000000",
     "MESH_SESSION_SEND_PER_HOUR": "10000000",
@@ -52,6 +54,10 @@ class Measured:
     seconds: float
     cpu_ms: dict[str, float]
     journal: JournalCounts
+    database_bytes: float
+    """More than before, per message: tables with their indexes."""
+    log_bytes: float
+    """Of Postgres' log, per message."""
 
     @property
     def rate(self) -> float:
@@ -96,6 +102,8 @@ def run(quick: bool) -> Report:
     figures = {
         "cpu_ms_per_message": _cost(rounds),
         "messages_per_second": _rate(rounds),
+        "database_bytes_per_message": statistics.median(one.database_bytes for one in rounds),
+        "log_bytes_per_message": statistics.median(one.log_bytes for one in rounds),
     }
     return Report("message", figures, notes=(*blocks, *notes))
 
@@ -129,17 +137,21 @@ async def _round(
     mesh: RunningMesh, database: asyncpg.Connection, load: LoadGenerator, seconds: float, before: int
 ) -> Measured:
     journal = await journal_counts(mesh)
+    [space] = await database.fetch(_SPACE)
     cpu = mesh.cpu_seconds()
     done = await load.round(seconds)
     await asyncio.sleep(_TAIL_SECONDS)
     used = {name: now - cpu[name] for name, now in mesh.cpu_seconds().items()} | {"load": done.cpu_seconds}
     await until_settled(database, before + done.messages)
+    [space_after] = await database.fetch(_SPACE)
     last = await database.fetchval("SELECT extract(epoch FROM max(commit_time)) FROM event")
     return Measured(
         done,
         float(last) - done.began,
         {name: value * 1000 / done.messages for name, value in used.items()},
         await journal_counts(mesh) - journal,
+        (space_after["bytes"] - space["bytes"]) / done.messages,
+        float(space_after["log"] - space["log"]) / done.messages,
     )
 
 

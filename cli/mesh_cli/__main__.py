@@ -26,6 +26,7 @@ from mesh_cli.commands.fleet.app import app as fleet_app
 from mesh_cli.commands.info import info
 from mesh_cli.commands.media.app import app as media_app
 from mesh_cli.commands.pair import pair
+from mesh_cli.commands.plan import plan
 from mesh_cli.commands.restore import restore_command
 from mesh_cli.commands.secrets import make_secrets
 from mesh_cli.commands.send import send
@@ -79,6 +80,7 @@ app.command(name="restore", rich_help_panel=OPERATE)(restore_command)
 
 DEPLOY = "Deploy"
 app.add_typer(db.app, name="db", rich_help_panel=DEPLOY)
+app.command(rich_help_panel=DEPLOY)(plan)
 app.command(name="secrets", rich_help_panel=DEPLOY)(make_secrets)
 app.command(rich_help_panel=DEPLOY)(parts.router)
 for command in parts.COMMANDS:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from mesh_cli.plan.layout import ONE_MACHINE, PARTS, connections
 from tests.deploy.changes import changed
 from tests.deploy.compose_file import COMPOSE, DEPLOY, STACK, read_compose, rendered
 from tests.deploy.deployment import Deployment
@@ -106,6 +107,19 @@ def test_six_lines_are_all_that_is_to_be_filled_in() -> None:
 def test_an_image_must_be_named() -> None:
     with pytest.raises(AssertionError, match="SESSIONMESH_IMAGE"):
         rendered(COMPOSE)
+
+
+def test_a_plan_counts_what_the_files_give() -> None:
+    compose = read_compose(COMPOSE, SESSIONMESH_IMAGE=IMAGE).services
+    stack = read_compose(STACK, SESSIONMESH_IMAGE=IMAGE).services
+    for name, each in ONE_MACHINE.items():
+        given = [one for one in compose.values() if re.sub(r"-\d$", "", one.name) == name]
+        assert (len(given), given[0].memory_bytes) == (each.replicas, each.memory), name
+    for name, each in PARTS.items():
+        assert (stack[name].replicas, stack[name].memory_bytes) == (each.replicas, each.memory), name
+    for services, parts, nodes in ((compose, ONE_MACHINE, 2), (stack, PARTS, stack["session-node"].replicas)):
+        [most] = re.findall(r"max_connections=(\d+)", " ".join(services["postgres"].command))
+        assert connections(nodes, parts) <= int(most)
 
 
 @pytest.mark.parametrize("away", [0, 1])

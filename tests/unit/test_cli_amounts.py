@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import typer
 
-from mesh_cli.commands.media.amounts import (
+from mesh_cli.commands.amounts import (
     BAR,
     bar,
     bytes_text,

@@ -9,11 +9,13 @@ import pytest
 
 from mesh_core.errors import ResourceExhausted
 from mesh_core.ownership.keys import NodeInfo, NodeState
-from mesh_router.fleet import sizing
+from mesh_core.sizing.figures import SIMULATED, WHATSAPP_WEB
+from mesh_core.sizing.fleet import fleet_need
 from mesh_router.fleet.admission import Admission
 from mesh_router.fleet.alarms import Alarms, Condition, Facts, judge
 from mesh_router.fleet.monitor import UnownedShards
 from mesh_router.fleet.outages import OVER_SECONDS, NetworkOutages
+from mesh_router.fleet.resources import plan_message
 from sessionmesh.admin.v1 import fleet_pb2
 
 WELL = Facts(
@@ -246,14 +248,21 @@ def test_nothing_is_refused_while_no_node_is_known() -> None:
 
 
 def test_a_plan_has_room_for_all_accounts_when_the_spare_nodes_are_lost() -> None:
-    found = sizing.plan(sizing.Wanted(9_001, 0.0, 2, 3_000), [])
+    found = plan_message(fleet_need(SIMULATED, 9_001, 0.0, 3_000, spare=2), SIMULATED, [])
     assert found.nodes == 4 + 2
     assert found.connect_time.seconds == 5, "2,251 accounts at 500 a second"
 
 
 def test_traffic_may_need_more_nodes_than_sessions_do() -> None:
-    quiet = sizing.plan(sizing.Wanted(1_000, 1.0, 1, 5_000), [])
-    busy = sizing.plan(sizing.Wanted(1_000, 5_000.0, 1, 5_000), [])
-    assert quiet.nodes == 2
-    assert busy.nodes == 12
+    quiet = fleet_need(SIMULATED, 1_000, 1.0, 5_000, spare=1)
+    busy = fleet_need(SIMULATED, 1_000, 5_000.0, 5_000, spare=1)
+    assert (quiet.nodes, quiet.decided_by) == (2, "sessions")
+    assert (busy.nodes, busy.decided_by) == (12, "messages")
     assert busy.node_cores <= 1.0
+
+
+def test_linked_devices_are_planned_by_their_own_figures() -> None:
+    need = fleet_need(WHATSAPP_WEB, 5_000, 10.0, 5_000, spare=1)
+    found = plan_message(need, WHATSAPP_WEB, [])
+    assert found.node_memory_bytes == need.node_bytes > 1 << 30, "a quarter of a MiB each"
+    assert any("whatsapp_web" in line and "commit" in line for line in found.assumptions)

@@ -116,7 +116,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         connects = NodeConnects(database, view, channels, settings.auth.mesh_key)
         server.add(
             fleet_pb2_grpc.add_FleetServiceServicer_to_server,
-            FleetService(database, view, pager, fleet, connects, kept),
+            FleetService(database, view, pager, fleet, connects, kept, settings.cluster.default_driver),
         )
         jobs = JobService(
             database,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mesh_cli.commands.fleet.drain import drain_node
-from mesh_cli.commands.fleet.show import SHARD_COLUMNS, print_capacity, print_nodes, print_plan, print_status
+from mesh_cli.commands.fleet.show import SHARD_COLUMNS, print_capacity, print_nodes, print_status
 from mesh_cli.commands.fleet.watch import watch_fleet
 from mesh_cli.commands.output import AsJson, as_dict, show
 from mesh_cli.commands.target import EXIT_FAILED, call, fail
@@ -169,40 +169,9 @@ def where(
 
 
 @app.command()
-def capacity(
-    context: typer.Context,
-    plan: Annotated[
-        int | None,
-        typer.Option(metavar="ACCOUNTS", min=1, help="Show what this number of accounts would need."),
-    ] = None,
-    messages: Annotated[
-        float,
-        typer.Option(
-            min=0, help="With --plan: messages a second of all accounts together; 0: as at present."
-        ),
-    ] = 0.0,
-    spare: Annotated[
-        int, typer.Option(min=1, help="With --plan: number of nodes that may fail at once.")
-    ] = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Show how much of the capacity is used, or what a number of accounts would need."""
-    if plan is None:
-        _capacity_now(context, as_json=as_json)
-        return
-    request = fleet_pb2.PlanCapacityRequest(accounts=plan, messages_per_second=messages, spare_nodes=spare)
+def capacity(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show how much of the capacity is used. What more accounts would need: `mesh plan`."""
 
-    async def work(client: Client) -> fleet_pb2.PlanCapacityResponse:
-        return await client.fleet.PlanCapacity(request)
-
-    found = call(context, work)
-    if as_json:
-        print(json.dumps(as_dict(found)))
-    else:
-        print_plan(found)
-
-
-def _capacity_now(context: typer.Context, *, as_json: bool) -> None:
     async def work(client: Client) -> fleet_pb2.GetCapacityResponse:
         return await client.fleet.GetCapacity(fleet_pb2.GetCapacityRequest())
 

@@ -45,19 +45,6 @@ def print_capacity(found: fleet_pb2.GetCapacityResponse) -> None:
     console.print(alarm_lines(found.alarms))
 
 
-def print_plan(found: fleet_pb2.PlanCapacityResponse) -> None:
-    """Print what is needed, and the assumptions behind it."""
-    console = wide_console()
-    memory = found.node_memory_bytes / 2**20
-    console.print(
-        f"[bold]{found.nodes}[/] session-nodes, {memory:,.0f} MiB and {found.node_cores:.2f} cores each;\n"
-        f"all accounts online {found.connect_time.seconds} s after a full restart.\n",
-        highlight=False,
-    )
-    for line in found.assumptions:
-        console.print(f"- {line}", highlight=False, markup=False, soft_wrap=True)
-
-
 def nodes_table(nodes: Iterable[fleet_pb2.Node]) -> Table:
     """A row for each node."""
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.media.amounts import bytes_text, files_text, read_bytes, read_time
+from mesh_cli.commands.amounts import bytes_text, files_text, read_bytes, read_time
 from mesh_cli.commands.media.policy import category_of, change, change_rules, print_policy, read_policy
 from mesh_cli.commands.media.storage import migrate, scan
 from mesh_cli.commands.media.usage import print_accounts, print_usage, read_accounts, read_usage

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import typer
 
-from mesh_cli.commands.media.amounts import bytes_text, read_bytes, read_time, time_text
+from mesh_cli.commands.amounts import bytes_text, read_bytes, read_time, time_text
 from mesh_cli.commands.output import as_dict, print_table
 from mesh_cli.commands.terminal import say
 from mesh_client import Client

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.commands.media.amounts import bytes_text, read_bytes
+from mesh_cli.commands.amounts import bytes_text, read_bytes
 from mesh_cli.commands.output import AsJson, show
 from mesh_cli.commands.progress import item_bar
 from mesh_cli.commands.target import EXIT_FAILED, call, fail

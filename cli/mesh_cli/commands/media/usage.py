@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from mesh_cli.commands.media.amounts import bar, bytes_text, files_text
+from mesh_cli.commands.amounts import bar, bytes_text, files_text
 from mesh_cli.commands.output import MAX_PAGE, as_dict, print_table
 from mesh_cli.commands.terminal import say
 from mesh_client import Client

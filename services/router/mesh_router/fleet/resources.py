@@ -1,13 +1,16 @@
-"""Nodes and shards as the API shows them."""
+"""Nodes, shards and plans as the API shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mesh_core.ownership.keys import NodeInfo, OwnerState
 from mesh_core.ownership.view import Owner
+from mesh_core.sizing.figures import DriverFigures
+from mesh_core.sizing.fleet import BUSY_SHARE, CONNECTS_PER_SECOND, FleetNeed
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import session_pb2
 
@@ -45,6 +48,34 @@ def shard_message(
         placement.epoch = owner.epoch
         placement.state = _STATES[owner.state]
     return placement
+
+
+def plan_message(
+    need: FleetNeed, figures: DriverFigures, origins: list[str]
+) -> fleet_pb2.PlanCapacityResponse:
+    """What a number of accounts would need; `origins` say where the inputs come from."""
+    return fleet_pb2.PlanCapacityResponse(
+        nodes=need.nodes,
+        node_memory_bytes=need.node_bytes,
+        node_cores=round(need.node_cores, 2),
+        connect_time=Duration(seconds=need.connect_seconds),
+        assumptions=[
+            *origins,
+            f"{need.working} nodes by {need.decided_by}, and {need.spare} that may be lost: while they are, "
+            f"a node has {need.accounts_per_node} accounts. Its memory, cores and connect time are given for "
+            "that.",
+            f"A message costs session-nodes {figures.node_cpu.value * 1000:.2f} ms of CPU from send to last "
+            f"receipt, on the network {figures.network} ({figures.node_cpu.source}).",
+            f"A node uses one core at most and is planned to be {BUSY_SHARE:.0%} busy: a choice, not a "
+            "measurement. What idle sessions cost is not in it.",
+            f"Memory: {figures.node_bytes.value / 2**20:,.0f} MiB for a node, "
+            f"{figures.account_bytes.value / 2**10:,.0f} KiB for {figures.account_bytes.what} "
+            f"({figures.account_bytes.source}). Outboxes and media come on top.",
+            f"Each node dials {CONNECTS_PER_SECOND} connections a second, MESH_SESSION_CONNECTS_PER_SECOND, "
+            "and the network takes them; taking the shards over is not in it.",
+            "Router, Postgres, etcd, Redis, media and webhook come on top: `mesh plan` has all of it.",
+        ],
+    )
 
 
 def percent(part: int, whole: int) -> float:

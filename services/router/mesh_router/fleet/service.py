@@ -18,8 +18,9 @@ from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.view import Owner, OwnerView
 from mesh_core.paging import Pager
 from mesh_core.rpc.account_id import shard_of
+from mesh_core.sizing.figures import BY_DRIVER, WHATSAPP_WEB
+from mesh_core.sizing.fleet import fleet_need
 from mesh_core.tasks import Supervisor
-from mesh_router.fleet import sizing
 from mesh_router.fleet.admission import ALARM_PERCENT, WARN_PERCENT, Admission
 from mesh_router.fleet.connects import NodeConnects
 from mesh_router.fleet.counts import Counts, counts, messages_per_second
@@ -27,11 +28,12 @@ from mesh_router.fleet.drains import Drains
 from mesh_router.fleet.liveness import EtcdLiveness
 from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.outages import NetworkOutages
-from mesh_router.fleet.resources import node_message, percent, shard_message
+from mesh_router.fleet.resources import node_message, percent, plan_message, shard_message
 from mesh_router.fleet.watch import FleetWatch
 from mesh_router.retention import Retention
 from sessionmesh.admin.v1 import fleet_pb2, fleet_pb2_grpc
 
+SPARE_NODES = 1
 DEFAULT_CAPACITY = 5000
 """Sessions that a node may run, assumed while no node is registered."""
 
@@ -71,7 +73,9 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         fleet: Fleet,
         connects: NodeConnects,
         kept: KeptAnswers,
+        default_driver: str,
     ) -> None:
+        self._default_driver = default_driver
         self._kept = kept
         self._connects = connects
         self._database = database
@@ -179,9 +183,13 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             f"A node may run {capacity} sessions: "
             + ("the median of the ACTIVE nodes." if capacities else "the default, as no node is ACTIVE.")
         )
-        spare = request.spare_nodes if request.HasField("spare_nodes") else sizing.SPARE_NODES
-        wanted = sizing.Wanted(request.accounts, rate, spare, capacity)
-        return sizing.plan(wanted, origins)
+        spare = request.spare_nodes if request.HasField("spare_nodes") else SPARE_NODES
+        figures = BY_DRIVER.get(self._default_driver, WHATSAPP_WEB)
+        origins.append(
+            f"Figures of the network {figures.network}: accounts that name none are of "
+            f"{self._default_driver}."
+        )
+        return plan_message(fleet_need(figures, request.accounts, rate, capacity, spare), figures, origins)
 
     def _owned(self) -> defaultdict[str, set[int]]:
         """The shards that each node owns, by its id."""

@@ -1,0 +1,1 @@
+"""What a number of accounts needs, by figures that our own benchmarks measured."""
