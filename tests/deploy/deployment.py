@@ -51,7 +51,10 @@ class Service:
     networks: tuple[str, ...] = ()
     published: Mapping[int, int] = field(default_factory=dict)
     """Ports of the machine, by the port inside."""
+    pause_seconds: float = 0.0
+    """From when it is to stop until it is told so."""
     stop_seconds: float = 10.0
+    """From the signal to stop until it is killed."""
     memory_bytes: int = 0
     user: str = ""
     hostname: str = ""

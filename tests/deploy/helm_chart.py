@@ -51,6 +51,20 @@ def read_chart(objects: Sequence[Object]) -> Deployment:
     return Deployment(services, inside=frozenset({"inside"}), orders=True)
 
 
+def each_pod(deployment: Deployment) -> Deployment:
+    """The deployment with a service for each replica, as its pods have addresses and names of their own."""
+    pods: dict[str, Service] = {}
+    for service in deployment.services.values():
+        names = [service.name] if service.ends else [f"{service.name}-{at}" for at in range(service.replicas)]
+        for name in names:
+            environment = {
+                variable: re.sub(rf"^{service.name}(-0)?(?=:|$)", name, value)
+                for variable, value in service.environment.items()
+            }
+            pods[name] = replace(service, name=name, environment=environment)
+    return replace(deployment, services=pods)
+
+
 def with_servers(deployment: Deployment) -> Deployment:
     """The deployment together with its servers, which are there before it is installed."""
     servers = _servers()
@@ -110,6 +124,7 @@ def _service(workload: Object, objects: Sequence[Object]) -> Service:
         mounts=tuple(_mounts(pod, container)),
         networks=("inside", "outside"),
         published=_published(workload, container, objects),
+        pause_seconds=float(pause),
         stop_seconds=float(pod.get("terminationGracePeriodSeconds", 30) - pause),
         memory_bytes=_bytes(container["resources"]["limits"]["memory"]),
         read_only=bool(container["securityContext"]["readOnlyRootFilesystem"]),

@@ -13,13 +13,11 @@ import psutil
 
 from tests.deploy.deployment import Deployment, Need, Service
 from tests.deploy.servers import server_of
-from tests.deploy.site import Site
+from tests.deploy.site import WITHOUT_IMAGE, Site
 from tests.support.eventually import wait_until
 
 HEALTHY_SECONDS = 180.0
 TAIL_LINES = 25
-WITHOUT_IMAGE = Path(__file__).with_name("entrypoints")
-"""What the images of other people do before their command."""
 
 
 @dataclass(slots=True)
@@ -110,6 +108,7 @@ class RunningDeployment:
         """End a service as an update does, start it again, wait until it is healthy; its exit code."""
         container = self._containers[name]
         assert container.process is not None
+        time.sleep(container.service.pause_seconds)  # as long as Kubernetes waits, while it still serves
         container.process.terminate()
         began = time.monotonic()
         code = container.process.wait(container.service.stop_seconds)

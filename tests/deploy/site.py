@@ -16,9 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh_cli.embedded.postgres import PROGRAM as POSTGRES
+from mesh_cli.embedded.redis import PROGRAM as VALKEY
 from tests.deploy.deployment import Mount, Service
-from tests.support.tools import tools_folder
+from tests.faults.fleet.namespaces import namespaces_work
+from tests.support.tools import missing_tool, require_tool, tools_folder
 
+WITHOUT_IMAGE = Path(__file__).with_name("entrypoints")
+"""What the images of other people do before their command."""
 MESH_USER = 10001
 """As in the image."""
 IMAGE_FOLDERS = ("/var/spool/sessionmesh", "/var/lib/sessionmesh")
@@ -157,6 +162,25 @@ def _quoted(word: str) -> str:
 def _ip(*arguments: str) -> None:
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr.strip()}"
+
+
+def require_namespaces(untested: str) -> None:
+    """A test that can make no namespaces is skipped, or fails when CI=true; it says what is `untested`."""
+    if os.geteuid() != 0 or not namespaces_work():
+        missing_tool(f"no namespaces can be made here. NOT TESTED: {untested.upper()}")
+
+
+def programs_of_servers() -> dict[str, Path]:
+    """The servers' programs on this machine, by the names that their images have them under."""
+    scripts = Path(sys.executable).parent
+    return {
+        "etcd": require_tool("etcd"),
+        "etcdctl": scripts / "etcdctl",
+        "weed": scripts / "weed",
+        "valkey-server": VALKEY.path(),
+        "valkey-cli": WITHOUT_IMAGE / "valkey-cli",
+        **{name: POSTGRES.path().with_name(name) for name in ("postgres", "initdb", "pg_isready")},
+    }
 
 
 def link_programs(folder: Path, programs: Mapping[str, Path]) -> Path:
