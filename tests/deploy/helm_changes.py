@@ -79,7 +79,7 @@ def _texts(words: str, place: Path, keys: Sequence[str], value: str) -> Iterator
         yield f"{words} is {value}x", place, f"{value}x"
     if "template" in keys and last in POD_LABELS:
         yield f"{words} is {value}x", place, f"{value}x"
-    if keys[-2:] == ["podMetricsEndpoints", "port"]:
+    if last in {"path", "port"} and {"podMetricsEndpoints", "httpGet"} & {*keys}:
         yield f"{words} is {value}x", place, f"{value}x"
     if is_variable and place[-1] != "name":
         for match in re.finditer(r"(?:(?<=:)|^)\d{4,5}\b", value):

@@ -23,6 +23,8 @@ SIZES = {place.stem.removeprefix("values-"): place for place in sorted(CHART.glo
 """The values for so many accounts."""
 SERVERS = ("etcd", "postgres", "redis", "s3", "collector", "jaeger")
 """Of Compose: they stand in for those that a cluster has."""
+READYZ = {"path": "/readyz", "port": "metrics"}
+"""What answers as `mesh-health` does."""
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 _UNITS = {"Mi": 1 << 20, "Gi": 1 << 30}
 
@@ -120,7 +122,7 @@ def _service(workload: Object, objects: Sequence[Object]) -> Service:
         command=tuple(container["args"]),
         environment=_environment(container, name, objects),
         needs={} if workload["kind"] == "Job" else _needs(objects),
-        health=tuple(container.get("readinessProbe", {}).get("exec", {}).get("command", ())),
+        health=("mesh-health",) if container.get("readinessProbe", {}).get("httpGet") == READYZ else (),
         mounts=tuple(_mounts(pod, container)),
         networks=("inside", "outside"),
         published=_published(workload, container, objects),

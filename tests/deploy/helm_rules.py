@@ -13,6 +13,7 @@ from tests.deploy import parts, rules
 from tests.deploy.deployment import Need, Service
 from tests.deploy.helm_chart import (
     CHART,
+    READYZ,
     Object,
     labels_of,
     of_kind,
@@ -44,8 +45,7 @@ CONTAINER = {
 }
 NAMED = yaml.safe_load((CHART / "values.yaml").read_text())["networkPolicy"]
 CALLED = {"router"}
-WITH_WATCHDOG = {"session-node"}
-"""Who hangs is ended by its own watchdog, and not for what becomes of its servers."""
+HEALTHZ = {"path": "/healthz", "port": "metrics"}
 REACHES_OUT = {"session-node", "media", "webhook"}
 
 
@@ -114,7 +114,7 @@ def _of_part(workload: Object, service: Service, settings: Any, objects: Sequenc
         if not selects(spread["labelSelector"]["matchLabels"], workload):
             yield "is spread over what it is not"
     yield from _of_kind_of_workload(workload, objects)
-    yield from _probes(container, service)
+    yield from _probes(container)
     spool = getattr(getattr(settings, "media", None), "spool", "")
     if spool and spool not in {mount.target for mount in service.mounts if not mount.read_only}:
         yield f"cannot write to {spool}"
@@ -133,16 +133,11 @@ def _of_kind_of_workload(workload: Object, objects: Sequence[Object]) -> Iterato
         yield "callers wait while it is replaced"
 
 
-def _probes(container: Object, service: Service) -> Iterator[str]:
-    alive = container.get("livenessProbe")
-    if service.name in WITH_WATCHDOG:
-        if alive or "startupProbe" in container:
-            yield "is killed when its servers are away"
-        return
-    if tuple(container.get("startupProbe", {}).get("exec", {}).get("command", ())) != service.health:
-        yield "may be killed while it starts"
-    if (alive or {}).get("httpGet") != {"path": "/metrics", "port": "metrics"}:
-        yield "is not ended when it hangs, or when its servers are away"
+def _probes(container: Object) -> Iterator[str]:
+    """Who hangs is ended, also while it starts; none is for what becomes of its servers."""
+    for probe, asked in {"startupProbe": HEALTHZ, "livenessProbe": HEALTHZ, "readinessProbe": READYZ}.items():
+        if container.get(probe, {}).get("httpGet") != asked:
+            yield f"its {probe} does not ask {asked}"
 
 
 def _doors(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.deploy.compose_file import COMPOSE, read_compose
 from tests.deploy.deployment import Deployment, Need
-from tests.deploy.helm_chart import each_pod, pod_of, read_chart, render, workloads
+from tests.deploy.helm_chart import Object, each_pod, pod_of, read_chart, render, workloads
 from tests.deploy.operating import admin, roll, until_settled
 from tests.deploy.running import RunningDeployment, running, without
 from tests.deploy.site import Site, link_programs, programs_of_servers, require_namespaces
@@ -52,15 +52,18 @@ async def test_a_message_is_delivered(deployed: RunningDeployment) -> None:
         assert media.size_bytes > 0
 
 
-def test_what_keeps_a_part_alive_answers(deployed: RunningDeployment) -> None:
-    for workload in workloads(render("100", *SETTINGS)):
-        [container] = pod_of(workload)["containers"]
-        if "livenessProbe" not in container:
+def test_each_probe_is_answered(deployed: RunningDeployment) -> None:
+    for pod in deployed.parts():
+        if pod == "simulator":
             continue
-        [port] = [each["containerPort"] for each in container["ports"] if each["name"] == "metrics"]
-        url = f"http://{deployed.site.address(container['name'] + '-0')}:{port}/metrics"
-        with urlopen(url) as page:
-            assert b"process_start_time_seconds" in page.read()
+        container = _containers()[pod.rpartition("-")[0]]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = container[probe]["httpGet"]
+            with urlopen(
+                f"http://{deployed.site.address(pod)}:{ports[asked['port']]}{asked['path']}"
+            ) as page:
+                assert page.read().strip() == b"ok", (pod, probe)
 
 
 @pytest.mark.parametrize("names", [["router-0", "session-node-1", "session-node-0"]])
@@ -68,6 +71,12 @@ async def test_no_call_fails_while_pods_are_replaced(
     deployed: RunningDeployment, names: list[str], record_property: Callable[[str, object], None]
 ) -> None:
     await roll(deployed, names, record_property)
+
+
+def _containers() -> dict[str, Object]:
+    """What the chart says of each part's container."""
+    found = [pod_of(workload)["containers"][0] for workload in workloads(render("100", *SETTINGS))]
+    return {container["name"]: container for container in found}
 
 
 def _cluster() -> Deployment:

@@ -121,25 +121,20 @@ spec:
         - {name: grpc, containerPort: 7600}
         - {name: peers, containerPort: 7601}
         - {name: metrics, containerPort: 9464}
-      # Whether it serves; what becomes of its servers does not matter to that.
-      readinessProbe:
-        exec: {command: [mesh-health]}
-        periodSeconds: 15
-        timeoutSeconds: 5
-        failureThreshold: 3
-      {{- if not $is_node }}
+      # Whether its event loop turns: no server that is away ends a part.
       startupProbe:
-        exec: {command: [mesh-health]}
-        periodSeconds: 3
-        timeoutSeconds: 5
-        failureThreshold: 60
-      # Whether its loop goes round: the page asks no server. A session-node has a watchdog of its own instead.
+        httpGet: &healthz {path: /healthz, port: metrics}
+        periodSeconds: 2
+        failureThreshold: 150
       livenessProbe:
-        httpGet: {path: /metrics, port: metrics}
-        periodSeconds: 20
-        timeoutSeconds: 10
+        httpGet: *healthz
+        periodSeconds: 10
+        timeoutSeconds: 5
         failureThreshold: 6
-      {{- end }}
+      readinessProbe:
+        httpGet: {path: /readyz, port: metrics}
+        periodSeconds: 5
+        timeoutSeconds: 5
       # The signal to stop is what drains a part. The pause before it is for those who found this pod in DNS a moment ago.
       lifecycle:
         preStop:
