@@ -12,6 +12,8 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh_cli import health
+from mesh_cli.commands.doctor.findings import Verdict
+from mesh_cli.commands.doctor.parts import RunningPart, part_findings
 from mesh_core.rpc.server import readiness
 from tests.support.relay import Relay, relay_to
 from tests.support.running import Running
@@ -65,6 +67,8 @@ async def test_a_part_without_postgres_lives_and_is_not_ready_until_it_is_back(
         assert await asyncio.to_thread(health.check, part.address, None) == health.EXIT_NOT_SERVING
         assert f"{part.address} NOT_SERVING: {AWAY}\n" in capsys.readouterr().out
         assert await asyncio.to_thread(health.check, part.address, None, "liveness") == 0
+        [found, *_] = await part_findings({"webhook": RunningPart(part.address)}, None)
+        assert (found.verdict, found.seen) == (Verdict.WRONG, f"{part.address} NOT_SERVING: {AWAY}")
 
         await postgres.open()
         assert (await watch.read()).status == SERVING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mesh_cli.commands.doctor import etcd, machine, objects, parts, postgres, redis
+from mesh_cli.commands.doctor import etcd, findings, machine, objects, parts, postgres, redis
 from mesh_cli.commands.doctor.findings import Finding, Verdict
 from mesh_cli.commands.doctor.servers import named_servers
 from mesh_wire.etcd import admin_pb2, rpc_pb2
@@ -26,11 +27,9 @@ class Usage(NamedTuple):
     free: int
 
 
-def told(findings: Iterable[Finding]) -> set[tuple[str, str]]:
+def told(found: Iterable[Finding]) -> set[tuple[str, str]]:
     """What is not good: the verdicts, and how what was seen ends."""
-    return {
-        (finding.verdict.value, finding.seen) for finding in findings if finding.verdict is not Verdict.GOOD
-    }
+    return {(finding.verdict.value, finding.seen) for finding in found if finding.verdict is not Verdict.GOOD}
 
 
 def member(**fields: Any) -> etcd.Answered:
@@ -205,6 +204,8 @@ def test_an_old_part_beside_a_new_one_is_told() -> None:
     assert same.verdict is Verdict.GOOD
     [mixed] = parts.version_findings({"router": "1.1.0", "node-1": "1.0.0", "node-2": "1.0.0"}, "1.1.0")
     assert (mixed.verdict, mixed.seen) == (Verdict.WARNING, "1.0.0: node-1, node-2; 1.1.0: router")
+    [far] = parts.version_findings({"router": "1.2.0", "node-1": "1.0.0"}, "1.2.0")
+    assert far.verdict is Verdict.WRONG
     [other] = parts.version_findings({"router": "1.1.0"}, "1.0.0")
     assert other.verdict is Verdict.WARNING
 
@@ -214,12 +215,35 @@ def test_a_bad_setting_is_told_without_its_secret_and_the_other_servers_are_aske
         "MESH_DATABASE_URL": "mysql://mesh:verysecret@db/mesh",
         "MESH_REDIS_URL": "redis://127.0.0.1:1/0",
     }
-    named, findings = named_servers(environment)
+    named, [finding] = named_servers(environment)
     assert [one.subject for one in named] == ["Redis"]
-    [finding] = findings
     assert finding.verdict is Verdict.WRONG
     assert "MESH_DATABASE_URL" in finding.seen
-    assert "verysecret" not in repr(findings)
+    assert "verysecret" not in repr(finding)
+
+
+def test_a_url_that_its_password_breaks_is_told_without_it() -> None:
+    named, [finding, *_] = named_servers({"MESH_REDIS_URL": "redis://mesh:very/secret@cache/0"})
+    assert (named, finding.verdict) == ([], Verdict.WRONG)
+    assert finding.seen == "MESH_REDIS_URL cannot be read as a URL"
+    assert "very" not in repr(finding)
+
+
+async def test_a_server_that_never_answers_and_an_odd_answer_are_findings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(findings, "SECONDS", 0.01)
+
+    async def silent() -> list[Finding]:
+        await asyncio.Event().wait()
+        return []
+
+    async def odd() -> list[Finding]:
+        raise KeyError("verysecret")
+
+    found = [one for check in (silent(), odd()) for one in await findings.in_time("Redis", check)]
+    assert [one.verdict for one in found] == [Verdict.WRONG, Verdict.WRONG]
+    assert "verysecret" not in repr(found)
 
 
 def test_what_is_open_to_others_is_told_unless_the_network_is_private() -> None:

@@ -34,7 +34,7 @@ async def ask_all(environment: Mapping[str, str], target: Target, mesh: MeshFile
     found = await asyncio.gather(
         *(ask(server, asyncio.shield(parts)) for server in named),
         in_time("parts", _part_findings(asyncio.shield(parts), environment)),
-        *([in_time("router", _router(address, key))] if address and key else []),
+        *([in_time("calls", _router(address, key))] if address and key else []),
     )
     return [*findings, *(finding for some in found for finding in some)]
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 SECONDS = 5.0
 """How long all that is asked of one server may take."""
+ANSWER_SECONDS = 3.0
+"""How long one answer may take."""
 
 
 class Verdict(StrEnum):
@@ -64,6 +66,9 @@ async def in_time(subject: str, check: Awaitable[list[Finding]]) -> list[Finding
             return await check
     except TimeoutError:
         return [wrong(subject, f"no answer within {SECONDS:.0f} s", NO_ANSWER)]
+    except Exception as error:
+        seen = f"cannot be checked: {type(error).__name__}"  # no more: there may be a secret in it
+        return [wrong(subject, seen, "Check that its address names such a server.")]
 
 
 async def fastest(ask: Callable[[], Awaitable[object]]) -> float:
@@ -79,6 +84,11 @@ async def fastest(ask: Callable[[], Awaitable[object]]) -> float:
 def milliseconds(seconds: float) -> str:
     """Such as 1.2 ms."""
     return f"{1000 * seconds:.1f} ms"
+
+
+def told(error: Exception) -> str:
+    """What an error says; those of time-outs say nothing."""
+    return str(error) or "no answer in time"
 
 
 NO_ANSWER = "Does it run, is the address right, and does a firewall let this machine through?"

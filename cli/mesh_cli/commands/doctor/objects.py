@@ -17,7 +17,7 @@ from minio.credentials.providers import Provider
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from mesh_cli.commands.doctor.findings import NO_ANSWER, Finding, good, measured, milliseconds, wrong
+from mesh_cli.commands.doctor.findings import NO_ANSWER, Finding, good, measured, milliseconds, warning, wrong
 from mesh_cli.commands.doctor.machine import room_finding
 from mesh_core.errors import StartupError
 from mesh_core.ids import new_uuid
@@ -69,7 +69,9 @@ def _store(name: str, settings: StoreSettings) -> list[Finding]:
         ]
     except NoCredentials:
         return [wrong(subject, f"{settings.url} there are no keys for it", _KEYS)]
-    except (MinioException, HTTPError, OSError, ValueError, StartupError) as error:
+    except ValueError as error:
+        return [wrong(subject, f"{settings.url} {error}", "Check MESH_OBJECTS_URL and _ENDPOINT.")]
+    except (MinioException, HTTPError, OSError, StartupError) as error:
         return [wrong(subject, f"{settings.url} {type(error).__name__}: {error}", NO_ANSWER)]
 
 
@@ -83,6 +85,7 @@ def _bucket(subject: str, settings: StoreSettings, client: Minio, bucket: str) -
         answer = client.get_object(bucket, key)
         with answer:
             same = answer.read() == _BYTES
+        listed = _may_list(client, bucket, key)
         public = _is_readable(minio_client(settings, keys=_Stranger(), seconds=ANSWER_SECONDS), bucket, key)
     finally:
         client.remove_object(bucket, key)
@@ -91,9 +94,18 @@ def _bucket(subject: str, settings: StoreSettings, client: Minio, bucket: str) -
         return
     seen = f"{settings.url} writes, reads and deletes, a write {milliseconds(took)}"
     yield measured(subject, took, SLOW_SECONDS, seen, "Uploads wait for it.")
+    if not listed:
+        yield warning(subject, "the keys may not list it", "Media then cannot find what nobody refers to.")
     if public:
         yield wrong(subject, f"{bucket} is open to everybody", "Take its public policy, or ACL, away.")
     yield clock_finding(subject, put.http_headers.get("Date", ""), now)
+
+
+def _may_list(client: Minio, bucket: str, key: str) -> bool:
+    try:
+        return [found.object_name for found in client.list_objects(bucket, prefix=key)] == [key]
+    except S3Error:
+        return False
 
 
 def _is_readable(client: Minio, bucket: str, key: str) -> bool:

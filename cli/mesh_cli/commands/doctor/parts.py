@@ -6,6 +6,8 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeAlias
 
 import grpc
 import msgspec
@@ -20,10 +22,13 @@ from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo
 from mesh_core.ownership.keys import ClusterKeys, NodeInfo
 from mesh_core.process.service import service_version
+from mesh_core.process.surroundings import fits
+from mesh_core.rpc.health import READINESS, REASON_KEY
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import EtcdSettings
 
 HEALTH_SECONDS = 3.0
+_Status: TypeAlias = health_pb2.HealthCheckResponse.ServingStatus.ValueType
 LOG = "Its log says why: in STATE/logs with `mesh up`, else docker logs or journalctl."
 
 
@@ -54,7 +59,7 @@ async def registered_parts(settings: EtcdSettings, cluster: str) -> dict[str, Ru
         for entry in (await etcd.prefix(services)).kvs:
             service = msgspec.json.decode(entry.value, type=ServiceInfo)
             kind = entry.key.removeprefix(services).partition(b"/")[0].decode(errors="replace")
-            found[f"{kind} {service.id}"] = RunningPart(service.address, tls=service.tls)
+            found[f"{kind} {service.id}"] = RunningPart(service.address, service.version, tls=service.tls)
     except (MeshError, msgspec.MsgspecError):
         return None
     finally:
@@ -79,7 +84,9 @@ def version_findings(versions: Mapping[str, str], ours: str) -> list[Finding]:
             parts[version].append(name)
     if len(parts) > 1:
         seen = "; ".join(f"{version}: {', '.join(parts[version])}" for version in sorted(parts))
-        return [warning("versions", seen, "Finish the upgrade: docs/deploy.md has the order.")]
+        if all(fits(*pair) for pair in combinations(parts, 2)):
+            return [warning("versions", seen, "Finish the upgrade: docs/deploy.md has the order.")]
+        return [wrong("versions", seen, "Parts that start refuse this: go one minor release at a time.")]
     if parts and ours not in parts:
         seen = f"the parts run {next(iter(parts))}, this command is {ours}"
         return [warning("versions", seen, "Use the command of the release that runs.")]
@@ -89,14 +96,26 @@ def version_findings(versions: Mapping[str, str], ours: str) -> list[Finding]:
 async def _health(name: str, part: RunningPart, tls: ChannelTls | None) -> Finding:
     async with _open(part, tls) as channel:
         try:
-            answer = await health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=HEALTH_SECONDS
-            )
+            status, reason = await _readiness(channel)
         except AioRpcError as error:
             return wrong(name, f"{part.address} {error.code().name}", LOG)
-    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-    return judged(name, serving, f"{part.address} {status} {part.version}".rstrip(), LOG)
+    seen = f"{part.address} {health_pb2.HealthCheckResponse.ServingStatus.Name(status)} {part.version}"
+    serving = status == health_pb2.HealthCheckResponse.SERVING
+    return judged(name, serving, seen.rstrip() + (f": {reason}" if reason else ""), LOG)
+
+
+async def _readiness(channel: Channel, service: str = READINESS) -> tuple[_Status, str]:
+    """The status, and why where it is not ready. Early releases know of the server as a whole only."""
+    request = health_pb2.HealthCheckRequest(service=service)
+    call = health_pb2_grpc.HealthStub(channel).Check(request, timeout=HEALTH_SECONDS)
+    try:
+        answer = await call
+    except AioRpcError as error:
+        if service and error.code() is grpc.StatusCode.NOT_FOUND:
+            return await _readiness(channel, "")
+        raise
+    trailing = await call.trailing_metadata()
+    return answer.status, next((str(value) for key, value in trailing if key == REASON_KEY), "")
 
 
 def _open(part: RunningPart, tls: ChannelTls | None) -> Channel:

@@ -14,14 +14,15 @@ import asyncpg
 from rich.filesize import decimal
 
 from mesh_cli.commands.doctor.findings import (
+    ANSWER_SECONDS,
     NO_ANSWER,
-    SECONDS,
     Finding,
     fastest,
     good,
     judged,
     measured,
     milliseconds,
+    told,
     warning,
     wrong,
 )
@@ -30,12 +31,13 @@ from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.migrations import newest_schema
 from mesh_core.database.pool import OLDEST_POSTGRES
 from mesh_core.process.exposure import is_local
+from mesh_core.process.surroundings import MOST_SECONDS_OFF
 from mesh_core.settings import DatabaseSettings
 
 SUBJECT = "Postgres"
 SLOW_SECONDS = (0.02, 0.25)
-CLOCK_SECONDS = (1.0, 5.0)
-"""How far the clocks may be apart; the alert ClockSkewed says five seconds, too."""
+CLOCK_SECONDS = (1.0, MOST_SECONDS_OFF)
+"""How far the clocks may be apart: further, and no part starts."""
 FULL = (0.8, 0.95)
 BESIDE_POOL = 4
 """Connections of a process besides its pool: the journal, the beats, listening, a job."""
@@ -66,11 +68,11 @@ async def check_postgres(
     at = urlsplit(url)
     place = f"{at.hostname or 'socket'}:{at.port or 5432}{at.path}"
     try:
-        connection = await asyncpg.connect(url, timeout=SECONDS, command_timeout=SECONDS)
+        connection = await asyncpg.connect(url, timeout=ANSWER_SECONDS, command_timeout=ANSWER_SECONDS)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         return [wrong(SUBJECT, f"{place} {error}", "Check user, password and database in MESH_DATABASE_URL.")]
     except DATABASE_ERRORS as error:
-        return [wrong(SUBJECT, f"{place} {error or type(error).__name__}", NO_ANSWER)]
+        return [wrong(SUBJECT, f"{place} {told(error)}", NO_ANSWER)]
     try:
         server = await _server(connection)
         findings = [*server_findings(place, server), *await _contents(connection), *await _slots(connection)]
@@ -78,7 +80,7 @@ async def check_postgres(
         if (data := server.settings.get("data_directory")) and is_local(at.hostname or ""):
             findings += _disk(Path(data))
     except DATABASE_ERRORS as error:
-        return [wrong(SUBJECT, f"{place} {error or type(error).__name__}", NO_ANSWER)]
+        return [wrong(SUBJECT, f"{place} {told(error)}", NO_ANSWER)]
     finally:
         connection.terminate()
     return findings if url == settings.url else [*findings, await _pooler(settings.url)]
@@ -148,14 +150,14 @@ async def _pooler(url: str) -> Finding:
     place = f"{at.hostname or 'socket'}:{at.port or 5432}{at.path}"
     try:
         connection = await asyncpg.connect(
-            url, timeout=SECONDS, command_timeout=SECONDS, statement_cache_size=0
+            url, timeout=ANSWER_SECONDS, command_timeout=ANSWER_SECONDS, statement_cache_size=0
         )
         try:
             took = await fastest(partial(connection.fetchval, "SELECT 1"))
         finally:
             connection.terminate()
     except DATABASE_ERRORS as error:
-        return wrong("PgBouncer", f"{place} {error or type(error).__name__}", NO_ANSWER)
+        return wrong("PgBouncer", f"{place} {told(error)}", NO_ANSWER)
     return good("PgBouncer", f"{place} answers in {milliseconds(took)}")
 
 

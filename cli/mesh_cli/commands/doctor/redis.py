@@ -11,13 +11,14 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError,
 from rich.filesize import decimal
 
 from mesh_cli.commands.doctor.findings import (
+    ANSWER_SECONDS,
     NO_ANSWER,
-    SECONDS,
     Finding,
     fastest,
     good,
     measured,
     milliseconds,
+    told,
     warning,
     wrong,
 )
@@ -36,7 +37,7 @@ async def check_redis(settings: RedisSettings) -> list[Finding]:
     """Ask the server, and have it run a script that writes, as limits of calls are counted."""
     at = urlsplit(settings.url)
     place = at.path if at.scheme == "unix" else f"{at.hostname}:{at.port or 6379}"
-    redis = Redis.from_url(settings.url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS)
+    redis = Redis.from_url(settings.url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS)
     try:
         took = await fastest(redis.ping)
         info: Mapping[str, Any] = await redis.info()
@@ -44,7 +45,7 @@ async def check_redis(settings: RedisSettings) -> list[Finding]:
     except AuthenticationError as error:
         return [wrong(SUBJECT, f"{place} {error}", "Check user and password in MESH_REDIS_URL.")]
     except (RedisError, OSError) as error:
-        return [wrong(SUBJECT, f"{place} {error}", NO_ANSWER)]
+        return [wrong(SUBJECT, f"{place} {told(error)}", NO_ANSWER)]
     finally:
         await redis.aclose()
 

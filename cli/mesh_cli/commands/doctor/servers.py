@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -84,9 +85,16 @@ def named_servers(environment: Mapping[str, str]) -> tuple[list[Named], list[Fin
         if not (_variable(section, key, environment) or file.get(section, {}).get(key)):
             continue
         try:
-            named.append(Named(subject, read(kind, environment), ask))
+            settings = read(kind, environment)
         except BadSettings as error:
             findings.append(wrong("settings", str(error), "The parts end with exit code 64 for it."))
+            continue
+        if _is_readable(getattr(getattr(settings, section), key)):
+            named.append(Named(subject, settings, ask))
+        else:
+            findings.append(
+                wrong("settings", f"MESH_{section}_{key}".upper() + " cannot be read as a URL", _ENCODE)
+            )
     missing = [
         subject for subject, _, _ in _SERVERS.values() if subject not in {one.subject for one in named}
     ]
@@ -113,6 +121,16 @@ def _exposures(named: list[Named], environment: Mapping[str, str]) -> Iterator[F
             yield judged("network", private, f"{variable} {problem}", remedy)
 
 
+def _is_readable(url: object) -> bool:
+    """Whether it is a URL, where it is one text: a / in a password makes a port of what is before it."""
+    try:
+        if isinstance(url, str):
+            _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True
+
+
 def _file(environment: Mapping[str, str]) -> dict[str, Any]:
     path = environment.get("MESH_CONFIG")
     return tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
@@ -123,6 +141,9 @@ def _variable(section: str, key: str, environment: Mapping[str, str]) -> str | N
     if given is None and section == "telemetry":
         return environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     return given
+
+
+_ENCODE = "In it, @ / : ? # and % of a user or password are written %40 %2F %3A %3F %23 %25."
 
 
 async def _processes(parts: Parts) -> int | None:
