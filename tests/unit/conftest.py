@@ -1,10 +1,12 @@
-"""What unit tests of sessions share."""
+"""What unit tests share."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 
 from mesh_core import ids
 from tests.support.memory_host import OneAccount
@@ -30,3 +32,15 @@ async def account() -> AsyncIterator[OneAccount]:
     account = OneAccount()
     yield account
     await account.host.close()
+
+
+@pytest.fixture
+def logging_put_back() -> Iterator[None]:
+    """What `logs.configure` changes is the process's."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()
+    before = structlog.get_config()
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.configure(**before)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -24,6 +22,7 @@ from mesh_core.rpc.channels import ChannelPool, call_metadata, mesh_metadata
 from mesh_core.settings import TelemetrySettings
 from mesh_core.tasks import Supervisor
 from mesh_core.telemetry import metrics_page, rpc_metrics, tracing
+from mesh_core.telemetry.redaction import Redaction
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -79,21 +78,9 @@ async def test_closing_ends_the_youngest_first_and_waits_for_each() -> None:
     assert ended == ["second", "first"]
 
 
-@pytest.fixture
-def logging_put_back() -> Iterator[None]:
-    """What `logs.configure` changes is the process's."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers.clear()
-    before = structlog.get_config()
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.configure(**before)
-
-
 @pytest.mark.usefixtures("logging_put_back")
 def test_logs_are_json_with_the_trace_and_without_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("sessionmesh-test", TelemetrySettings(log_format="json"))
+    logs.configure("sessionmesh-test", TelemetrySettings(log_format="json"), Redaction())
     tracing.adopt(TRACEPARENT)
     secret = "hunter" + "2"  # built at run time, so that no source line of the traceback holds it
     try:

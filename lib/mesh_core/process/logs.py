@@ -17,9 +17,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from mesh_core.disk import LinesWhileThereIsRoom
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import tracing
+from mesh_core.telemetry.redaction import Redaction
 
 
-def configure(service: str, settings: TelemetrySettings) -> None:
+def configure(service: str, settings: TelemetrySettings, redaction: Redaction) -> None:
     """Set up logging for the process, of this project and of the libraries that use the standard one."""
     level = getattr(logging, settings.log_level.upper())
     json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
@@ -36,7 +37,9 @@ def configure(service: str, settings: TelemetrySettings) -> None:
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
     rendered: list[Processor] = (
-        [tracebacks, structlog.processors.JSONRenderer(serializer=_dump)] if json else [console]
+        [tracebacks, redaction, structlog.processors.JSONRenderer(serializer=_dump)]
+        if json
+        else [console, _of_text(redaction)]
     )
     structlog.configure(
         processors=[*shared, *rendered],
@@ -61,6 +64,13 @@ def _add_service(service: str) -> Processor:
         return event
 
     return add
+
+
+def _of_text(redaction: Redaction) -> Processor:
+    def redact(_logger: WrappedLogger, _method: str, line: Any) -> str:
+        return redaction.text(line)
+
+    return redact
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

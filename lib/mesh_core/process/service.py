@@ -42,8 +42,16 @@ from mesh_core.errors import Misconfigured, StartupError
 from mesh_core.process import logs
 from mesh_core.process.exposure import refuse_exposed
 from mesh_core.process.start_checks import make_room, refuse_stranger
-from mesh_core.settings import EXIT_BAD_SETTINGS, BadSettings, ServerSettings, TelemetrySettings, load
+from mesh_core.settings import (
+    EXIT_BAD_SETTINGS,
+    BadSettings,
+    ServerSettings,
+    TelemetrySettings,
+    load,
+    secrets_of,
+)
 from mesh_core.telemetry import metrics_page, tracing
+from mesh_core.telemetry.redaction import Redaction
 
 logger = structlog.get_logger(__name__)
 
@@ -100,16 +108,17 @@ def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[Non
     gc.set_threshold(*_GC_THRESHOLD)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     loaded: S = load(settings)
-    _refuse(loaded)
-    logs.configure(service, loaded.telemetry)
+    redaction = Redaction(secrets_of(loaded))
+    _refuse(loaded, redaction)
+    logs.configure(service, loaded.telemetry, redaction)
     tracing.configure(service, loaded.telemetry)
     metrics_page.describe_process(service, service_version())
-    code = uvloop.run(_serve(main, loaded))
+    code = uvloop.run(_serve(main, loaded, redaction))
     tracing.shutdown()
     sys.exit(code)
 
 
-def _refuse(settings: ServiceSettings) -> None:
+def _refuse(settings: ServiceSettings, redaction: Redaction) -> None:
     """Exit, with the reason as the last line, where these settings would harm or this machine will not do."""
     try:
         refuse_stranger(settings)
@@ -117,9 +126,9 @@ def _refuse(settings: ServiceSettings) -> None:
         node = getattr(settings, "node", None)
         make_room(node.capacity if node else 0)
     except BadSettings as error:
-        _end(str(error), EXIT_BAD_SETTINGS)
+        _end(redaction.text(str(error)), EXIT_BAD_SETTINGS)
     except Misconfigured as error:
-        _end(str(error), EXIT_MISCONFIGURED)
+        _end(redaction.text(str(error)), EXIT_MISCONFIGURED)
 
 
 def _end(reason: str, code: int) -> NoReturn:
@@ -127,7 +136,7 @@ def _end(reason: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int:
+async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S, redaction: Redaction) -> int:
     stop = Stop()
     loop = asyncio.get_running_loop()
     metrics_page.watch_loop(loop)
@@ -150,7 +159,7 @@ async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> int
     except asyncio.CancelledError:
         return killed or EXIT_FAILED
     except StartupError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{redaction.text(str(error))}\n")
         return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_UNAVAILABLE
     except Exception:  # whatever it is, the process says so and ends
         logger.exception("the service failed")

@@ -8,6 +8,7 @@ from mesh_core.settings.call_limits import (
     parse_limits,
 )
 from mesh_core.settings.loader import EXIT_BAD_SETTINGS, BadSettings, load, read
+from mesh_core.settings.secrets import HIDDEN, secrets_of
 from mesh_core.settings.sections import (
     MAIN_STORE,
     AuthSettings,
@@ -31,6 +32,7 @@ from mesh_core.settings.sections import (
 __all__ = [
     "CALL_CLASSES",
     "EXIT_BAD_SETTINGS",
+    "HIDDEN",
     "MAIN_STORE",
     "AuthSettings",
     "BadSettings",
@@ -55,4 +57,5 @@ __all__ = [
     "load",
     "parse_limits",
     "read",
+    "secrets_of",
 ]

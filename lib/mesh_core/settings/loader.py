@@ -15,7 +15,6 @@ settings module.
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tomllib
 import typing
@@ -26,6 +25,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 
+from mesh_core.settings.secrets import is_secret, without_password
 from mesh_core.settings.sections import InvalidSetting
 
 EXIT_BAD_SETTINGS = 64
@@ -67,8 +67,6 @@ _ALIASES = {
     "MESH_TELEMETRY_OTLP_ENDPOINT": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "MESH_SERVER_TRUSTED_PROXIES": "MESH_TRUSTED_PROXIES",
 }
-_SECRET = re.compile(r"(^|_)(key|keys|password|secret|token)$")
-_PATHS = frozenset({"tls_key", "etcd.key", "limits.key"})
 
 
 def _section(
@@ -120,12 +118,10 @@ def _convert(section: str, key: str, value: Any, kind: Any) -> Any:
 
 def _sentence(section: str, key: str, value: Any, problem: str) -> str:
     variable = f"MESH_{section}_{key}".upper()
-    secret = _SECRET.search(key) and key not in _PATHS and f"{section}.{key}" not in _PATHS
-    if value in ("", ()) or isinstance(value, dict) or secret:  # a table may have secrets in it
+    if value in ("", ()) or isinstance(value, dict) or is_secret(key):  # a table may have secrets in it
         return f"{variable} {problem}"
     shown = ",".join(map(str, value)) if isinstance(value, _LISTS) else str(value)
-    shown = re.sub(r"(://[^:@/]*):[^@/]*@", r"\1:***@", shown)
-    return f"{variable}={shown!r} {problem}"
+    return f"{variable}={without_password(shown)!r} {problem}"
 
 
 def _refuse_unknown(

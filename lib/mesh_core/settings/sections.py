@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mesh_core.settings.secrets import Section
+
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 
@@ -66,7 +68,7 @@ class NetworkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Nobody else can listen or connect there: plain text and servers without passwords will do."""
 
 
-class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseSettings(Section, frozen=True, kw_only=True):
     """Postgres."""
 
     url: str
@@ -80,7 +82,7 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
             _check_url("direct_url", self.direct_url, ("postgresql", "postgres"))
 
 
-class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
+class EtcdSettings(Section, frozen=True, kw_only=True):
     """etcd: any of `endpoints` (host:port, or unix:/path of a socket) will do."""
 
     endpoints: tuple[str, ...]
@@ -102,7 +104,7 @@ class EtcdSettings(msgspec.Struct, frozen=True, kw_only=True):
             _check_readable(key, getattr(self, key))
 
 
-class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
+class RedisSettings(Section, frozen=True, kw_only=True):
     """Redis, for what may be lost; without a URL calls are not limited."""
 
     url: str = ""
@@ -112,7 +114,7 @@ class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
             _check_url("url", self.url, ("redis", "rediss", "unix"))
 
 
-class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+class StoreSettings(Section, frozen=True, kw_only=True):
     """One object store: `file:///folder` or `s3://bucket`."""
 
     url: str
@@ -150,7 +152,7 @@ MAIN_STORE = "main"
 class ObjectsSettings(StoreSettings, frozen=True, kw_only=True):
     """The object stores: this one is named `main`, and `others` have names of their own."""
 
-    others: dict[str, StoreSettings] = {}
+    others: dict[str, StoreSettings] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         StoreSettings.__post_init__(self)
@@ -199,7 +201,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("id", "must be 1 to 63 letters, digits, '.', '_' and '-'")
 
 
-class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
+class AuthSettings(Section, frozen=True, kw_only=True):
     """Keys that are not in the database; an empty one grants nothing."""
 
     bootstrap_key: str = ""
@@ -213,7 +215,7 @@ class AuthSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("mesh_key", "must differ from bootstrap_key")
 
 
-class SecretsSettings(msgspec.Struct, frozen=True, kw_only=True):
+class SecretsSettings(Section, frozen=True, kw_only=True):
     """The key that wraps the tenants' data keys, and the ones before it; each 32 bytes in base64."""
 
     master_key: str
