@@ -11,14 +11,17 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import msgspec
 import pytest
 from minio import Minio
 from redis.asyncio import Redis
 
 from mesh_cli.commands.doctor.asking import ask_all
 from mesh_cli.commands.doctor.findings import SECONDS, Finding, Verdict
+from mesh_cli.commands.doctor.servers import named_servers
 from mesh_cli.commands.target import Target
 from mesh_core.etcd import EtcdRefused
+from mesh_core.etcd.discovery import ServiceInfo
 from tests.conftest import S3
 from tests.support.otlp_receiver import otlp_receiver
 from tests.support.servers import UnsyncedEtcd, patient_etcd_at
@@ -29,7 +32,8 @@ QUOTA = 4 * 1024 * 1024
 
 async def findings(environment: Mapping[str, str]) -> list[Finding]:
     """What is found of the servers that this names."""
-    return await ask_all(environment, Target(), None)
+    named, problems = named_servers(environment)
+    return [*problems, *await ask_all(named, environment, Target(), None)]
 
 
 def wrong(found: list[Finding], subject: str) -> list[str]:
@@ -151,6 +155,27 @@ async def test_a_redis_that_lets_us_not_write_is_told(redis_url: str) -> None:
     finally:
         await admin.acl_deluser(reader)
         await admin.aclose()
+
+
+async def test_parts_that_etcd_knows_are_asked_and_counted(
+    etcd: str, cluster: str, postgres_url: str, free_port: int
+) -> None:
+    client, gone = patient_etcd_at(etcd), f"127.0.0.1:{free_port}"
+    for number, kind in enumerate(("webhook", "media"), 1):
+        service = ServiceInfo(id=f"{number}", address=gone, version="9.1.0", tls=kind == "media")
+        key = f"/{cluster}/services/{kind}/{number}".encode()
+        await client.put(key, msgspec.json.encode(service))
+    named = {"MESH_ETCD_ENDPOINTS": etcd, "MESH_CLUSTER_NAME": cluster, "MESH_DATABASE_URL": postgres_url}
+    found = await findings(named)
+    assert any("2 processes may take 28 of" in one.seen for one in found if one.subject == "Postgres")
+    assert any("these 2 take TLS connections only" in one.seen for one in found if one.subject == "parts")
+
+    await client.delete(f"/{cluster}/services/media/2".encode())
+    await client.close()
+    found = await findings(named)
+    assert wrong(found, "webhook 1") == [f"{gone} UNAVAILABLE"]
+    [versions] = [one for one in found if one.subject == "versions"]
+    assert (versions.verdict, "9.1.0" in versions.seen) == (Verdict.WARNING, True)
 
 
 @pytest.mark.slow

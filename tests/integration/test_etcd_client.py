@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from mesh_cli.commands.doctor.etcd import check_etcd
+from mesh_cli.commands.doctor.findings import Verdict
 from mesh_cli.embedded import EmbeddedEtcd, free_port
 from mesh_core.etcd import (
     Change,
@@ -320,6 +322,8 @@ async def test_a_wrong_password_is_refused(own_etcd: EmbeddedEtcd) -> None:
     with pytest.raises(EtcdRefused):
         await client.get(b"x")
     await client.close()
+    [told] = await check_etcd(client.settings, "mesh")
+    assert (told.verdict, "invalid user ID or password" in told.seen) == (Verdict.WRONG, True)
 
 
 async def compact(endpoint: str, revision: int) -> None:

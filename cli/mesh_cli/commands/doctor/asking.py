@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from mesh_cli.commands.doctor.findings import Finding, good, in_time, warning, wrong
 from mesh_cli.commands.doctor.parts import RunningPart, local_parts, part_findings, registered_parts
-from mesh_cli.commands.doctor.servers import Etcd, Named, Parts, ask, named_servers
+from mesh_cli.commands.doctor.servers import Etcd, Named, Parts, ask
 from mesh_cli.commands.fleet.show import alarm_text
 from mesh_cli.commands.target import Target
 from mesh_cli.up.state import MeshFile
@@ -25,9 +25,10 @@ class _Server(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings
 
 
-async def ask_all(environment: Mapping[str, str], target: Target, mesh: MeshFile | None) -> list[Finding]:
+async def ask_all(
+    named: Sequence[Named], environment: Mapping[str, str], target: Target, mesh: MeshFile | None
+) -> list[Finding]:
     """What the named servers, the parts of the mesh and its router answer; a dead one holds up no other."""
-    named, findings = named_servers(environment)
     parts = asyncio.create_task(_parts(named, mesh))
     address = target.address or (mesh.address if mesh else "")
     key = target.api_key or (mesh.admin_key if mesh else "")
@@ -36,10 +37,10 @@ async def ask_all(environment: Mapping[str, str], target: Target, mesh: MeshFile
         in_time("parts", _part_findings(asyncio.shield(parts), environment)),
         *([in_time("calls", _router(address, key))] if address and key else []),
     )
-    return [*findings, *(finding for some in found for finding in some)]
+    return [finding for some in found for finding in some]
 
 
-async def _parts(named: list[Named], mesh: MeshFile | None) -> dict[str, RunningPart] | None:
+async def _parts(named: Sequence[Named], mesh: MeshFile | None) -> dict[str, RunningPart] | None:
     """Those of the mesh that runs here, else those that etcd knows; None when nobody says."""
     if mesh is not None:
         return await local_parts(mesh)
@@ -59,6 +60,9 @@ async def _part_findings(parts: Parts, environment: Mapping[str, str]) -> list[F
         tls = ChannelTls.of(read(_Server, environment).server)
     except BadSettings as error:
         return [wrong("settings", str(error), "The parts end with exit code 64 for it.")]
+    if tls is None and any(part.tls for part in known.values()):
+        remedy = "Give it MESH_SERVER_TLS_CERTIFICATE and _KEY (and _CLIENT_CA) of a part."
+        return [warning("parts", f"not asked: these {len(known)} take TLS connections only", remedy)]
     return await part_findings(known, tls)
 
 

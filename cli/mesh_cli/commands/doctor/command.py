@@ -46,16 +46,20 @@ def doctor(
     """
     # The clients of all servers take a second to import, which other commands need not wait for.
     from mesh_cli.commands.doctor.asking import ask_all
-    from mesh_cli.commands.doctor.machine import machine_findings
+    from mesh_cli.commands.doctor.machine import machine_findings, program_findings
+    from mesh_cli.commands.doctor.servers import named_servers
 
     mesh = local_mesh(context.obj)
     environment = {**(addresses_of(mesh) if mesh else {}), **os.environ}
+    named, problems = named_servers(environment)
     findings = [*machine_findings(context.obj.state_directory, environment)]
+    if not (named or context.obj.address):
+        findings += program_findings()
     if whatsapp:
         from mesh_cli.commands.doctor.whatsapp_checks import whatsapp_checks
 
         findings += whatsapp_checks()
-    findings += asyncio.run(ask_all(environment, context.obj, mesh))
+    findings += [*problems, *asyncio.run(ask_all(named, environment, context.obj, mesh))]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:

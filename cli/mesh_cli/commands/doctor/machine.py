@@ -8,9 +8,9 @@ import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 from rich.filesize import decimal
@@ -44,7 +44,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def machine_findings(state: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Everything that needs no server."""
+    """Everything that needs no server but the programs, which only `mesh up` starts."""
     version = ".".join(map(str, sys.version_info[:3]))
     yield judged("Python", sys.version_info >= (3, 11), version, "Python 3.11 or newer is needed.")
     yield files_finding(resource.getrlimit(resource.RLIMIT_NOFILE), _capacity(environment))
@@ -52,9 +52,15 @@ def machine_findings(state: Path, environment: Mapping[str, str]) -> Iterator[Fi
     yield from _clock()
     for subject, place in _folders(state, environment).items():
         yield room_finding(subject, shutil.disk_usage(place), place)
-    for variable, (name, find) in _PROGRAMS.items():
-        if not environment.get(variable):  # else `mesh up` starts none
-            yield _program(name, find)
+
+
+def program_findings() -> Iterator[Finding]:
+    """Whether the servers that `mesh up` starts, where it is given none, can be found."""
+    for name, program in _PROGRAMS.items():
+        try:
+            yield good("program", f"{name} {program.path()}")
+        except MeshError as error:
+            yield wrong("program", f"{name}: {error}", _NO_PROGRAM)
 
 
 def files_finding(limits: tuple[int, int], capacity: int) -> Finding:
@@ -129,20 +135,5 @@ def _existing(place: Path) -> Path:
     return next(parent for parent in (place.absolute(), *place.absolute().parents) if parent.exists())
 
 
-def _program(name: str, find: Callable[[], Path]) -> Finding:
-    try:
-        return good("program", f"{name} {find()}")
-    except MeshError as error:
-        return wrong("program", f"{name}: {error}", "Install sessionmesh again, or put the server on PATH.")
-
-
-class _Program(NamedTuple):
-    name: str
-    find: Callable[[], Path]
-
-
-_PROGRAMS = {
-    "MESH_ETCD_ENDPOINTS": _Program("etcd", ETCD.path),
-    "MESH_DATABASE_URL": _Program("Postgres", POSTGRES.path),
-    "MESH_REDIS_URL": _Program("Redis", REDIS.path),
-}
+_PROGRAMS = {"etcd": ETCD, "Postgres": POSTGRES, "Redis": REDIS}
+_NO_PROGRAM = "`mesh up` cannot start it: install 'sessionmesh[servers]', or put the server on PATH."
