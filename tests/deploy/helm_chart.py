@@ -23,6 +23,10 @@ SIZES = {place.stem.removeprefix("values-"): place for place in sorted(CHART.glo
 """The values for so many accounts."""
 SERVERS = ("etcd", "postgres", "redis", "s3", "collector", "jaeger")
 """Of Compose: they stand in for those that a cluster has."""
+PEERS = f"{RELEASE}-peers"
+"""The service that gives pods their names."""
+SHELL = re.compile(r'MESH_SERVER_ADVERTISE=\$\(echo "\$POD_IP" \| tr \. -\)\.(\S+) exec mesh "\$0"')
+"""What names a pod after its address, and becomes the part."""
 READYZ = {"path": "/readyz", "port": "metrics"}
 """What answers as `mesh-health` does."""
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
@@ -128,6 +132,7 @@ def _service(workload: Object, objects: Sequence[Object]) -> Service:
         published=_published(workload, container, objects),
         pause_seconds=float(pause),
         stop_seconds=float(pod.get("terminationGracePeriodSeconds", 30) - pause),
+        hostname=_hostname(workload, name, objects),
         memory_bytes=_bytes(container["resources"]["limits"]["memory"]),
         read_only=bool(container["securityContext"]["readOnlyRootFilesystem"]),
         ends=workload["kind"] == "Job",
@@ -152,10 +157,27 @@ def _environment(container: Object, part: str, objects: Sequence[Object]) -> dic
     fields = {"status.podIP": part, "metadata.name": f"{part}-0"}
     for variable in container.get("env", ()):
         value = variable.get("value") or fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
+        if "command" in container and variable["name"] == "POD_IP":
+            found["MESH_SERVER_ADVERTISE"] = f"{part}.{_peers_of(container['command'])}"
         found[variable["name"]] = re.sub(
             r"\$\((\w+)\)", lambda match: found.get(match[1], match[0]), str(value)
         )
     return {name: value for name, value in found.items() if name != "POD_IP"}
+
+
+def _hostname(workload: Object, part: str, objects: Sequence[Object]) -> str:
+    """The name in DNS of the first pod: a StatefulSet gives it one, others have one by their address."""
+    [service] = [name for name in of_kind(objects, "Service") if name == PEERS]
+    own = f"{part}-0" if workload["kind"] == "StatefulSet" else part
+    return f"{own}.{service}.{NAMESPACE}.svc"
+
+
+def _peers_of(command: Sequence[str]) -> str:
+    """What follows a pod's own name in the shell's command. Raises `KeyError` for another command."""
+    match = SHELL.fullmatch(command[2])
+    if command[:2] != ["sh", "-c"] or match is None:
+        raise KeyError(f"{command} is not known to start a part")
+    return match[1]
 
 
 def _needs(objects: Sequence[Object]) -> dict[str, Need]:

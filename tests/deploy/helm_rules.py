@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mesh_core.settings import BadSettings
 from tests.deploy import parts, rules
-from tests.deploy.deployment import Need, Service
+from tests.deploy.deployment import Deployment, Need, Service
 from tests.deploy.helm_chart import (
-    CHART,
     READYZ,
     Object,
     labels_of,
@@ -23,9 +21,12 @@ from tests.deploy.helm_chart import (
     with_servers,
     workloads,
 )
+from tests.deploy.helm_network_policies import findings_of_policies
 
 SECRET = "sessionmesh"
-DNS = 53
+CERTIFICATES = "certificates"
+"""The Secrets of the operator, and of cert-manager with tls.secretName."""
+FILES = ("tls.crt", "tls.key", "ca.crt")
 POD = {
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
@@ -43,16 +44,16 @@ CONTAINER = {
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
-NAMED = yaml.safe_load((CHART / "values.yaml").read_text())["networkPolicy"]
-CALLED = {"router"}
 HEALTHZ = {"path": "/healthz", "port": "metrics"}
-REACHES_OUT = {"session-node", "media", "webhook"}
 
 
-def findings(objects: Sequence[Object], config: Path) -> list[str]:
-    """One sentence for each thing that is wrong. `config` is the file that MESH_CONFIG names."""
+def findings(objects: Sequence[Object], config: Path, certificates: Path) -> list[str]:
+    """One sentence for each thing that is wrong.
+
+    `config` is the file that MESH_CONFIG names, `certificates` a folder with what cert-manager's Secret has.
+    """
     try:
-        deployment = read_chart(objects)
+        deployment = _with_certificates(read_chart(objects), certificates)
         found = rules.findings(with_servers(deployment), config)
         for workload in workloads(objects):
             name = pod_of(workload)["containers"][0]["name"]
@@ -60,7 +61,9 @@ def findings(objects: Sequence[Object], config: Path) -> list[str]:
             found += [f"{name}: {what}" for what in _of_workload(workload, service, objects)]
             if service.is_part:
                 settings = parts.settings_of(service, config)
-                found += [f"{name}: {what}" for what in _of_part(workload, service, settings, objects)]
+                found += [
+                    f"{name}: {what}" for what in _of_part(workload, service, settings, objects, certificates)
+                ]
         return found + list(_of_others(objects))
     except (BadSettings, KeyError) as error:
         return [f"cannot be read: {error!r}"]
@@ -73,8 +76,9 @@ def _of_workload(workload: Object, service: Service, objects: Sequence[Object]) 
         yield "has rights that it does not need"
     if labels_of(workload)["app.kubernetes.io/component"] != service.name:
         yield "its pods have the name of another part"
-    if [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume] != [SECRET]:
-        yield "reads other secrets than the operator's"
+    secrets = [volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume]
+    if secrets not in ([SECRET], [SECRET, CERTIFICATES]):
+        yield f"reads other secrets than the operator's: {secrets}"
     if {"name": "tmp", "mountPath": "/tmp"} not in container["volumeMounts"]:
         yield "cannot write to /tmp"
     if not any(
@@ -85,7 +89,9 @@ def _of_workload(workload: Object, service: Service, objects: Sequence[Object]) 
         yield "is not shut in"
 
 
-def _of_part(workload: Object, service: Service, settings: Any, objects: Sequence[Object]) -> Iterator[str]:
+def _of_part(
+    workload: Object, service: Service, settings: Any, objects: Sequence[Object], certificates: Path
+) -> Iterator[str]:
     spec, pod = workload["spec"], pod_of(workload)
     [container] = pod["containers"]
     server = settings.server
@@ -114,11 +120,34 @@ def _of_part(workload: Object, service: Service, settings: Any, objects: Sequenc
         if not selects(spread["labelSelector"]["matchLabels"], workload):
             yield "is spread over what it is not"
     yield from _of_kind_of_workload(workload, objects)
+    wanted = [str(certificates / name) for name in FILES] if _has_certificates(service) else []
+    given = [each for each in (server.tls_certificate, server.tls_key, server.tls_client_ca) if each]
+    if given != wanted:
+        yield f"speaks TLS with {given} and not {wanted}"
     yield from _probes(container)
     spool = getattr(getattr(settings, "media", None), "spool", "")
     if spool and spool not in {mount.target for mount in service.mounts if not mount.read_only}:
         yield f"cannot write to {spool}"
-    yield from _doors(workload, listening, rules.addresses_of(settings) + _traces(settings), objects)
+    asked = rules.addresses_of(settings) + _traces(settings)
+    yield from findings_of_policies(workload, listening, {parts.port(address) for address in asked}, objects)
+
+
+def _has_certificates(service: Service) -> bool:
+    return any(mount.source == CERTIFICATES for mount in service.mounts)
+
+
+def _with_certificates(deployment: Deployment, certificates: Path) -> Deployment:
+    """The deployment with a folder of this machine where its parts have mounted the certificates."""
+    services = dict(deployment.services)
+    for name, service in deployment.services.items():
+        for mount in service.mounts:
+            if mount.source == CERTIFICATES:
+                environment = {
+                    variable: value.replace(f"{mount.target}/", f"{certificates}/")
+                    for variable, value in service.environment.items()
+                }
+                services[name] = replace(service, environment=environment)
+    return replace(deployment, services=services)
 
 
 def _of_kind_of_workload(workload: Object, objects: Sequence[Object]) -> Iterator[str]:
@@ -138,42 +167,6 @@ def _probes(container: Object) -> Iterator[str]:
     for probe, asked in {"startupProbe": HEALTHZ, "livenessProbe": HEALTHZ, "readinessProbe": READYZ}.items():
         if container.get(probe, {}).get("httpGet") != asked:
             yield f"its {probe} does not ask {asked}"
-
-
-def _doors(
-    workload: Object, listening: Mapping[str, int], asked: Sequence[str], objects: Sequence[Object]
-) -> Iterator[str]:
-    """What the policies let in and out, of what the part listens on and asks."""
-    policies = [
-        policy["spec"]
-        for policy in of_kind(objects, "NetworkPolicy").values()
-        if _chosen(policy["spec"]["podSelector"], workload)
-    ]
-    entries = [rule for policy in policies for rule in policy.get("ingress") or ()]
-    own = [rule for rule in entries if _from_parts(rule.get("from"), workload)]
-    if _ports(own) != {listening["grpc"], listening["peers"]}:
-        yield f"other parts may call {sorted(_ports(own))}"
-    for policy in policies:
-        if policy.get("policyTypes") != [way for way in ("Ingress", "Egress") if way.lower() in policy]:
-            yield "a policy shuts in less than it seems to"
-    name = labels_of(workload)["app.kubernetes.io/component"]
-    strangers = [rule for rule in entries if rule not in own]
-    if [rule["from"] for rule in strangers if rule["from"] not in (NAMED["callers"], NAMED["prometheus"])]:
-        yield "others may call than those that the values name"
-    others = {listening["metrics"]} | ({listening["grpc"]} if name in CALLED else set())
-    if _ports(strangers) != others:
-        yield f"strangers may call what is not {sorted(others)}"
-    exits = [rule for policy in policies for rule in policy.get("egress") or ()]
-    to_parts = [rule for rule in exits if _from_parts(rule.get("to"), workload)]
-    if _ports(to_parts) != {listening["grpc"], listening["peers"]}:
-        yield "cannot call other parts"
-    out = [rule for rule in exits if any("ipBlock" in peer for peer in rule.get("to", ()))]
-    if bool(out) != (name in REACHES_OUT):
-        yield "reaches the internet without need, or does not"
-    rest = [rule for rule in exits if rule not in to_parts and rule not in out]
-    wanted = {parts.port(address) for address in asked} | {DNS}
-    if not wanted <= _ports(rest) or _ports(rest, "UDP") != {DNS}:
-        yield f"cannot ask {sorted(wanted - _ports(rest))}, or not over TCP and DNS over UDP"
 
 
 def _of_others(objects: Sequence[Object]) -> Iterator[str]:
@@ -210,26 +203,6 @@ def _named(pods: Sequence[Object], name: str) -> set[int]:
         for port in pod_of(workload)["containers"][0].get("ports", ())
         if port["name"] == name
     }
-
-
-def _chosen(selector: Mapping[str, Any], workload: Object) -> bool:
-    labels = labels_of(workload)
-    return selects(selector["matchLabels"], workload) and all(
-        labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", ())
-    )
-
-
-def _from_parts(peers: Sequence[Object] | None, workload: Object) -> bool:
-    return any(
-        "namespaceSelector" not in peer and selects(peer["podSelector"]["matchLabels"], workload)
-        for peer in peers or ()
-        if "podSelector" in peer
-    )
-
-
-def _ports(allowed: Sequence[Object], protocol: str = "TCP") -> set[int]:
-    listed = [port for rule in allowed for port in rule["ports"] if port["protocol"] == protocol]
-    return {port["port"] for port in listed if "port" in port}
 
 
 def _traces(settings: Any) -> list[str]:

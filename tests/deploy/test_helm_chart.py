@@ -30,7 +30,8 @@ from tests.deploy.helm_chart import (
     render,
     workloads,
 )
-from tests.deploy.helm_rules import DNS, findings
+from tests.deploy.helm_network_policies import DNS
+from tests.deploy.helm_rules import FILES, findings
 
 KUBERNETES = "1.37"
 ROOT = CHART.parents[2]
@@ -41,12 +42,22 @@ EVERYTHING = (
     "traces.endpoint=http://collector:4317",
     "monitoring.podMonitors=true",
 )
+TLS = ("tls.secretName=certificates",)
 WATCHED = ("monitoring.rules=true", "monitoring.dashboards=true")
 NODE_MIB, ACCOUNT_MIB = 57 + 14, 0.24
 """What a session-node and its sidecar take without accounts, and for each of them: docs/benchmarks.md."""
 MIB = 1 << 20
 
 sizes = pytest.mark.parametrize("size", SIZES)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of cert-manager's Secret; what is in them does not matter here."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in FILES:
+        (folder / name).touch()
+    return folder
 
 
 def test_helm_has_nothing_to_say() -> None:
@@ -58,7 +69,7 @@ def test_helm_has_nothing_to_say() -> None:
 
 def test_kubernetes_takes_all_of_it() -> None:
     """Each object once that any of the sizes has, with all that can be asked for."""
-    asked = (*EVERYTHING, *WATCHED, "tls.secretName=certificates")
+    asked = (*EVERYTHING, *WATCHED, *TLS)
     objects = {json.dumps(found): found for size in SIZES for found in render(size, *asked)}
     for found in objects.values():
         if (found["apiVersion"], found["kind"]) in SPECS:
@@ -74,15 +85,24 @@ def test_a_misspelt_field_of_a_custom_resource_is_found() -> None:
 
 
 @sizes
-@pytest.mark.parametrize("settings", [(), EVERYTHING], ids=["plain", "everything"])
-def test_all_of_it_fits_together(size: str, settings: tuple[str, ...], config: Path) -> None:
-    assert findings(render(size, *settings), config) == []
+@pytest.mark.parametrize("settings", [(), EVERYTHING, TLS], ids=["plain", "everything", "tls"])
+def test_all_of_it_fits_together(
+    size: str, settings: tuple[str, ...], config: Path, certificates: Path
+) -> None:
+    assert findings(render(size, *settings), config, certificates) == []
 
 
-def test_no_change_goes_unnoticed(config: Path, record_property: Callable[[str, object], None]) -> None:
-    objects = render("500", *EVERYTHING)
+@pytest.mark.parametrize("settings", [EVERYTHING, TLS], ids=["everything", "tls"])
+def test_no_change_goes_unnoticed(
+    settings: tuple[str, ...],
+    config: Path,
+    certificates: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    objects = render("500", *settings)
     noticed = {
-        what: bool(findings(other, config)) for what, other in chain(changed(objects), misspelt(objects))
+        what: bool(findings(other, config, certificates))
+        for what, other in chain(changed(objects), misspelt(objects))
     }
     record_property("deploy_mutations", len(noticed))
     record_property("deploy_mutations_noticed", sum(noticed.values()))
@@ -155,7 +175,7 @@ def test_with_tls_each_pod_is_reached_by_a_name_that_a_certificate_can_have(tmp_
     stub = tmp_path / "mesh"
     stub.write_text('#!/bin/sh\necho "$MESH_SERVER_ADVERTISE $*"\n')
     stub.chmod(0o755)
-    objects = render("500", "tls.secretName=certificates")
+    objects = render("500", *TLS)
     peers = f"{RELEASE}-peers.{NAMESPACE}.svc:7600"
     for workload in workloads(objects):
         [container] = pod_of(workload)["containers"]
@@ -170,13 +190,6 @@ def test_with_tls_each_pod_is_reached_by_a_name_that_a_certificate_can_have(tmp_
             assert done.stdout == f"10-1-2-3.{peers} {container['args'][0]}\n"
         elif workload["kind"] == "StatefulSet":
             assert {"name": "MESH_SERVER_ADVERTISE", "value": f"$(MESH_NODE_ID).{peers}"} in container["env"]
-
-
-def test_with_tls_the_parts_serve_what_the_secret_has() -> None:
-    objects = render("500", "tls.secretName=certificates")
-    data = of_kind(objects, "ConfigMap")[f"{RELEASE}-settings"]["data"]
-    named = {value for name, value in data.items() if name.startswith("MESH_SERVER_TLS_")}
-    assert named == {f"/run/secrets/tls/{name}" for name in ("tls.crt", "tls.key", "ca.crt")}
 
 
 def test_the_chart_is_of_this_release() -> None:

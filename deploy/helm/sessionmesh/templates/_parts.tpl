@@ -103,7 +103,7 @@ spec:
         - name: MESH_NODE_ID
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
         - name: MESH_NODE_CAPACITY
-          value: {{ $values.capacity | quote }}
+          value: {{ $values.capacity | int64 | quote }}
         {{- end }}
         {{- if not $tls }}
         # A pod that is made anew has another address: nobody goes on with what DNS said of the one before.
