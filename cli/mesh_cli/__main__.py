@@ -15,6 +15,7 @@ from mesh_cli.commands import (
     group,
     job,
     key,
+    log,
     message,
     parts,
     session,
@@ -74,6 +75,7 @@ OPERATE = "Operate a mesh"
 app.command(rich_help_panel=OPERATE)(top)
 app.add_typer(fleet_app, name="fleet", rich_help_panel=OPERATE)
 app.add_typer(job.app, name="job", rich_help_panel=OPERATE)
+app.add_typer(log.app, name="log", rich_help_panel=OPERATE)
 app.command(rich_help_panel=OPERATE)(audit)
 app.add_typer(backup.app, name="backup", rich_help_panel=OPERATE)
 app.command(name="restore", rich_help_panel=OPERATE)(restore_command)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any, TextIO, cast
 
 import orjson
@@ -15,6 +16,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from mesh_core.disk import LinesWhileThereIsRoom
+from mesh_core.process.levels import Levels, wrapper_class
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import tracing
 from mesh_core.telemetry.redaction import Redaction
@@ -22,10 +24,13 @@ from mesh_core.telemetry.redaction import Redaction
 
 def configure(service: str, settings: TelemetrySettings, redaction: Redaction) -> None:
     """Set up logging for the process, of this project and of the libraries that use the standard one."""
+    global _levels  # noqa: PLW0603 - a process has one set of logs
     level = getattr(logging, settings.log_level.upper())
+    _levels = Levels(level)
     json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_service(service),
@@ -43,19 +48,26 @@ def configure(service: str, settings: TelemetrySettings, redaction: Redaction) -
     )
     structlog.configure(
         processors=[*shared, *rendered],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, LinesWhileThereIsRoom(sys.stderr))),
+        wrapper_class=wrapper_class(),
+        logger_factory=_levels.factory(cast(TextIO, LinesWhileThereIsRoom(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
     # Libraries tell at INFO what only their authors need.
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def replace_levels(levels: Mapping[str, int]) -> None:
+    """Have loggers take what is of these levels or above, by name, instead of what was set before; "" is for
+    all loggers of this project. What nothing is set for is as configured.
+    """
+    _levels.replace(levels)
 
 
 def _add_service(service: str) -> Processor:
@@ -83,3 +95,6 @@ def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 def _dump(event: dict[str, Any], **_options: Any) -> str:
     return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+_levels = Levels(logging.INFO)

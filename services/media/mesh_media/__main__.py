@@ -14,6 +14,7 @@ from mesh_core.database.watch import unready, watch
 from mesh_core.etcd import Etcd
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.paging import Pager
+from mesh_core.process.log_levels import follow_log_levels
 from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.surroundings import check_surroundings, refuse_full
 from mesh_core.rpc.audit import AuditLog
@@ -107,6 +108,7 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         supervisor.start("media-workers", processor.run())
         ingest.start()
         supervisor.start("audit log", audit.run())
+        supervisor.start("log levels", follow_log_levels(etcd, settings.cluster.name, "media"))
         supervisor.start("database watch", watch(database.pool))
         supervisor.start("usage", used.run())
         supervisor.start("sweeper", sweeper.run())

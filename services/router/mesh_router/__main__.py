@@ -17,6 +17,7 @@ from mesh_core.jobs.store import keep_deleting_ended
 from mesh_core.kept.answers import KeptAnswers
 from mesh_core.ownership.view import OwnerView
 from mesh_core.paging import Pager
+from mesh_core.process.log_levels import follow_log_levels
 from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.surroundings import check_surroundings
 from mesh_core.rpc.audit import AuditLog
@@ -90,6 +91,7 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         supervisor.start("erasures-of-persons", erasures.run())
         audit = AuditLog(database.pool)
         supervisor.start("audit log", audit.run())
+        supervisor.start("log levels", follow_log_levels(etcd, cluster, "router"))
         supervisor.start("database watch", watch(database.pool, server=True))
         server = Server(
             settings.server,

@@ -21,6 +21,7 @@ from mesh_core.kept.answers import KeptAnswers
 from mesh_core.ownership.keys import NodeInfo, NodeState
 from mesh_core.ownership.participant import Ownership
 from mesh_core.paging import Pager
+from mesh_core.process.log_levels import follow_log_levels
 from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.surroundings import check_surroundings
 from mesh_core.process.watchdog import WatchdogClient
@@ -115,6 +116,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         audit = AuditLog(database.pool)
         usage = UsageWriter(database.pool)
         supervisor.start("audit log", audit.run())
+        supervisor.start("log levels", follow_log_levels(etcd, cluster, "session-node", node_id))
         supervisor.start("database watch", watch(database.pool))
         supervisor.start("usage", usage.run())
         server = Server(settings.server, authenticator=authenticator, entry=entry, audit=audit)

@@ -13,6 +13,7 @@ from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.events import EventListener, EventReader
 from mesh_core.ids import new_uuid
 from mesh_core.paging import Pager
+from mesh_core.process.log_levels import follow_log_levels
 from mesh_core.process.service import Stop, run, service_version
 from mesh_core.process.surroundings import check_surroundings
 from mesh_core.rpc.audit import AuditLog
@@ -114,6 +115,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
         supervisor.start("maintenance", maintenance.run(database.pool, webhook.retention_days))
         supervisor.start("tidying", maintenance.tidy(database.pool, webhook))
         supervisor.start("audit log", audit.run())
+        supervisor.start("log levels", follow_log_levels(etcd, settings.cluster.name, "webhook"))
         supervisor.start("database watch", watch(database.pool))
         supervisor.start("usage", usage.run())
         supervisor.start("backlog", backlog.measure(database.pool))

@@ -489,6 +489,7 @@ _SIMPLE: dict[str, Callable[[World], Fields]] = {
     "FleetService.GetPlacement": live("account_id"),
     "FleetService.ListNodes": live(page_size=10),
     "FleetService.PlanCapacity": live(accounts=1_000, messages_per_second=10.0, spare_nodes=1),
+    "FleetService.SetLogLevel": live(part_id="media", level=2, logger="mesh_media", duration={"seconds": 1}),
     "FleetService.UndrainNode": live("node_id"),
     "FleetService.WatchFleet": live(),
     "AuditService.ListAuditEvents": live(

@@ -26,6 +26,7 @@ from mesh_router.fleet.connects import NodeConnects
 from mesh_router.fleet.counts import Counts, counts, messages_per_second
 from mesh_router.fleet.drains import Drains
 from mesh_router.fleet.liveness import EtcdLiveness
+from mesh_router.fleet.log_levels import LogLevels
 from mesh_router.fleet.monitor import FleetMonitor
 from mesh_router.fleet.outages import NetworkOutages
 from mesh_router.fleet.resources import node_message, percent, plan_message, shard_message
@@ -49,6 +50,7 @@ class Fleet:
         self._liveness = EtcdLiveness(etcd, cluster, view)
         self._outages = NetworkOutages(database)
         self.monitor = FleetMonitor(view, self.admission, self._liveness, self._outages, retention)
+        self.log_levels = LogLevels(etcd, cluster, view)
         self.watch = FleetWatch(view, self.admission, self.monitor)
 
     async def start(self, supervisor: Supervisor) -> None:
@@ -84,6 +86,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self._monitor = fleet.monitor
         self._watch = fleet.watch
         self._drains = fleet.drains
+        self._log_levels = fleet.log_levels
 
     async def ListNodes(
         self, request: fleet_pb2.ListNodesRequest, context: Any
@@ -146,6 +149,11 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     ) -> fleet_pb2.ClearCachesResponse:
         tenant = decode(Prefix.TENANT, request.tenant_id, "tenant_id") if request.tenant_id else None
         return fleet_pb2.ClearCachesResponse(cleared=await self._kept.clear(tenant))
+
+    async def SetLogLevel(
+        self, request: fleet_pb2.SetLogLevelRequest, context: Any
+    ) -> fleet_pb2.SetLogLevelResponse:
+        return await self._log_levels.set(request)
 
     async def GetCapacity(
         self, request: fleet_pb2.GetCapacityRequest, context: Any
