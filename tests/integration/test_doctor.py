@@ -69,7 +69,8 @@ async def test_servers_that_are_well_are_good(
             {
                 "MESH_ETCD_ENDPOINTS": etcd,
                 "MESH_CLUSTER_NAME": cluster,
-                "MESH_DATABASE_URL": postgres_url,
+                "MESH_DATABASE_URL": f"{postgres_url}?application_name=pooled",
+                "MESH_DATABASE_DIRECT_URL": postgres_url,
                 "MESH_REDIS_URL": redis_url,
                 "MESH_OBJECTS_URL": tmp_path.as_uri(),
                 "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
@@ -79,7 +80,7 @@ async def test_servers_that_are_well_are_good(
     # These tests' own Postgres does not sync what it writes.
     assert unwell <= {("Postgres", "fsync is off"), ("Postgres", "full_page_writes is off")}
     good = {one.subject for one in found if one.verdict is Verdict.GOOD}
-    assert {"etcd", "Postgres", "schema", "clock", "Redis", "objects", "collector"} <= good
+    assert {"etcd", "Postgres", "PgBouncer", "schema", "clock", "Redis", "objects", "collector"} <= good
 
 
 async def test_servers_that_do_not_answer_are_told_all_at_once(free_port: int) -> None:

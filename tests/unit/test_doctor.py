@@ -229,6 +229,11 @@ def test_a_url_that_its_password_breaks_is_told_without_it() -> None:
     assert "very" not in repr(finding)
 
 
+def test_several_hosts_of_one_postgres_are_a_url() -> None:
+    named, _ = named_servers({"MESH_DATABASE_URL": "postgresql://mesh:verysecret@one:5432,two:5432/mesh"})
+    assert [one.subject for one in named] == ["Postgres"]
+
+
 async def test_a_server_that_never_answers_and_an_odd_answer_are_findings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

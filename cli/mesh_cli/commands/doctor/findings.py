@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 SECONDS = 5.0
 """How long all that is asked of one server may take."""
@@ -79,6 +80,11 @@ async def fastest(ask: Callable[[], Awaitable[object]]) -> float:
         await ask()
         took.append(time.monotonic() - sent)
     return min(took)
+
+
+def place_of(url: str) -> str:
+    """Host and port of a URL, or several of them, without user and password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def milliseconds(seconds: float) -> str:

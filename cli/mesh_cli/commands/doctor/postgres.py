@@ -22,6 +22,7 @@ from mesh_cli.commands.doctor.findings import (
     judged,
     measured,
     milliseconds,
+    place_of,
     told,
     warning,
     wrong,
@@ -66,7 +67,7 @@ async def check_postgres(
     """Ask the server; `processes` says how many of the mesh use it, as far as somebody knows."""
     url = settings.direct_url or settings.url
     at = urlsplit(url)
-    place = f"{at.hostname or 'socket'}:{at.port or 5432}{at.path}"
+    place = f"{place_of(url) or 'socket'}{at.path}"
     try:
         connection = await asyncpg.connect(url, timeout=ANSWER_SECONDS, command_timeout=ANSWER_SECONDS)
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
@@ -146,8 +147,7 @@ async def _server(connection: asyncpg.Connection) -> Server:
 
 async def _pooler(url: str) -> Finding:
     """The way through PgBouncer."""
-    at = urlsplit(url)
-    place = f"{at.hostname or 'socket'}:{at.port or 5432}{at.path}"
+    place = place_of(url)
     try:
         connection = await asyncpg.connect(
             url, timeout=ANSWER_SECONDS, command_timeout=ANSWER_SECONDS, statement_cache_size=0

@@ -14,7 +14,7 @@ import msgspec
 
 from mesh_cli.commands.doctor.collector import check_collector
 from mesh_cli.commands.doctor.etcd import check_etcd
-from mesh_cli.commands.doctor.findings import Finding, good, in_time, judged, wrong
+from mesh_cli.commands.doctor.findings import Finding, good, in_time, judged, place_of, wrong
 from mesh_cli.commands.doctor.objects import check_objects
 from mesh_cli.commands.doctor.parts import RunningPart
 from mesh_cli.commands.doctor.postgres import check_postgres
@@ -124,8 +124,8 @@ def _exposures(named: list[Named], environment: Mapping[str, str]) -> Iterator[F
 def _is_readable(url: object) -> bool:
     """Whether it is a URL, where it is one text: a / in a password makes a port of what is before it."""
     try:
-        if isinstance(url, str):
-            _ = urlsplit(url).port
+        for host in place_of(url).split(",") if isinstance(url, str) else ():
+            _ = urlsplit(f"//{host}").port
     except ValueError:
         return False
     return True

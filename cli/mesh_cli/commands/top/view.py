@@ -91,7 +91,7 @@ def _lines(snapshot: Snapshot) -> Iterator[RenderableType]:
     if snapshot.dependencies:
         table.add_row("needs", _joined(map(_dependency, snapshot.dependencies)))
     yield table
-    if not snapshot.dependencies:
+    if snapshot.fleet and not snapshot.dependencies:
         yield Text(
             "Rates, latencies and webhooks are on the parts' metrics pages: --metrics HOST:PORT", style="dim"
         )
