@@ -64,7 +64,7 @@ def each_pod(deployment: Deployment) -> Deployment:
         names = [service.name] if service.ends else [f"{service.name}-{at}" for at in range(service.replicas)]
         for name in names:
             environment = {
-                variable: re.sub(rf"^{service.name}(-0)?(?=:|$)", name, value)
+                variable: re.sub(rf"^{service.name}(-0)?(?=[.:]|$)", name, value)
                 for variable, value in service.environment.items()
             }
             pods[name] = replace(service, name=name, environment=environment)

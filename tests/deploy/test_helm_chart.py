@@ -117,6 +117,7 @@ def test_no_change_goes_unnoticed(
         ("sessionNode.capacity=0", "'/sessionNode/capacity': minimum: got 0, want 1"),
         ("etcd.endpoints={etcd}", "'/etcd/endpoints/0': 'etcd' does not match pattern"),
         ("driver=whatsapp", "'/driver': value must be one of"),
+        ("settings.LISTEN=x", "'/settings': additional properties 'LISTEN' not allowed"),
         ("settings.MESH_SERVER_LISTEN=x", "settings.MESH_SERVER_LISTEN: the chart sets it itself"),
         ("networkPolicy.enabled=false", 'set settings.MESH_NETWORK_PRIVATE to "true"'),
     ],
