@@ -19,6 +19,7 @@ import pytest
 from aiohttp import web
 
 from mesh_core import ids
+from mesh_core.database.watch import BACKUP_SLOT
 from mesh_core.ids import Prefix
 from sessionmesh.simulator.v1 import simulator_pb2
 from sessionmesh.v1 import account_pb2, contact_pb2, media_pb2, tenant_pb2
@@ -57,6 +58,7 @@ THRESHOLDS = {
     ("MediaLost", "ticket"): "0",
     ("PartRestarting", "page"): "0",
     ("DatabaseSnapshotOld", "ticket"): "5",
+    ("BackupBehind", "page"): "1000",
     # Seconds instead of minutes, hours and a day.
     ("OutboxOld", "ticket"): "2",
     ("EventsPositionStuck", "page"): "2",
@@ -213,6 +215,20 @@ async def test_somebody_forgets_a_transaction(watched: Watched, owner: Caller) -
         for _ in range(10):
             await owner.send(text_message(ACCOUNTS[0].id))
         await watched.fire()
+
+
+@causes("BackupBehind")
+async def test_nobody_follows_the_log(watched: Watched, owner: Caller) -> None:
+    watched.quiet("BackupBehind")
+    connection = await asyncpg.connect(watched.database())
+    await connection.execute("SELECT pg_create_physical_replication_slot($1, true)", BACKUP_SLOT)
+    try:
+        for _ in range(10):
+            await owner.send(text_message(ACCOUNTS[0].id))
+        await watched.fire()
+    finally:
+        await connection.execute("SELECT pg_drop_replication_slot($1)", BACKUP_SLOT)
+        await connection.close()
 
 
 @causes("MediaDamaged", "MediaLost", "MediaStoreNearlyFull")

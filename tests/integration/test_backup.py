@@ -28,6 +28,7 @@ from mesh_cli.backup.verifying import unbroken
 from mesh_cli.embedded import EmbeddedPostgres
 from mesh_cli.up.state import Secrets, StateDirectory
 from mesh_core.database.migrations import migrate
+from mesh_core.database.watch import BACKUP_SLOT
 from mesh_core.errors import FailedPrecondition
 from tests.support.eventually import eventually
 from tests.support.mesh_process import run_mesh_here
@@ -248,6 +249,40 @@ async def test_what_was_received_while_the_place_took_nothing_is_stored_afterwar
         await place.write_segment()
         await eventually(lambda: len(stored_segments(copy)) >= before + 2, what="two more segments")
     assert unbroken(stored_segments(copy)) == len(stored_segments(copy))
+
+
+async def test_what_a_follower_received_and_never_stored_is_received_by_the_next_one(
+    place: Place, copy: Path
+) -> None:
+    said: list[str] = []
+    async with followed(place, copy, place.url):
+        await place.write_segment()
+    settings = settings_from(ArchiveSettings, place.environment(copy))
+    (copy / "wal").rename(copy / "aside")
+    (copy / "wal").touch()  # where no folder can be made
+    task = asyncio.create_task(follow(settings, said.append))
+    await eventually(lambda: any("following" in one for one in said), what="following the log")
+    await place.write_segment()
+    await eventually(lambda: any("waits in" in one for one in said), what="an outage")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    kept = (
+        "SELECT restart_lsn < pg_current_wal_lsn() AS some FROM pg_replication_slots WHERE slot_name = '{}'"
+    )
+    assert (await _on(place.url, kept.format(BACKUP_SLOT)))[0]["some"]
+    (copy / "wal").unlink()
+    (copy / "aside").rename(copy / "wal")
+    async with followed(place, copy, place.url):
+        await place.write_segment()
+    assert unbroken(stored_segments(copy)) == len(stored_segments(copy)) >= 3
+
+
+async def test_two_do_not_follow_at_once(place: Place, copy: Path) -> None:
+    settings = settings_from(ArchiveSettings, place.environment(copy))
+    async with followed(place, copy, place.url):
+        with pytest.raises(Refused, match="another follow of this database is running"):
+            await follow(settings, lambda _step: None)
+        await place.write_segment()
 
 
 async def test_a_log_that_begins_after_the_backup_is_told(place: Place, copy: Path) -> None:

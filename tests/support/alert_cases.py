@@ -200,6 +200,8 @@ CASES = [
         80,
     ),
     _gauge("DatabaseSnapshotOld", "ticket", "mesh_database_xmin_age_transactions", 2_000_001, 2_000_000),
+    _gauge("BackupBehind", "ticket", "mesh_database_backup_unfollowed", 1, 0),
+    _gauge("BackupBehind", "page", "mesh_database_backup_retained_bytes", 4_294_967_297, 4_294_967_296),
     _gauge("ClockSkewed", "ticket", 'mesh_clock_skew_seconds{job="media", instance="m"}', -6, -5),
     _gauge("DatabaseSnapshotOld", "page", "mesh_database_oldest_transaction_seconds", 61, 60),
     Case(

@@ -1,7 +1,7 @@
 """Follows the log of a database: whatever it writes is stored seconds later, as long as this runs.
 
 pg_receivewal receives into a folder; what is there is stored encrypted, whole segments once and the last one
-again whenever it has grown. The slot has the server keep what was not received, also while nobody follows.
+again whenever it has grown. The server keeps what is not stored, also while nobody follows.
 """
 
 from __future__ import annotations
@@ -16,21 +16,30 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mesh_cli.backup import Failed, Refused
+import asyncpg
+
+from mesh_cli.backup import Failed
 from mesh_cli.backup.key_file import check_recipient
 from mesh_cli.backup.log_files import PARTIAL, SUFFIX, folder_of_log, is_history, is_whole, place, stored_log
 from mesh_cli.backup.records import Backup
 from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.settings import ArchiveSettings
-from mesh_cli.backup.source import client_address, held_source, postgres_program
+from mesh_cli.backup.slot import LOST, make_slots, segment_is_stored
+from mesh_cli.backup.source import (
+    CLIENT,
+    CONNECT_SECONDS,
+    client_address,
+    held_source,
+    postgres_program,
+)
 from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, sealed
+from mesh_core.database.watch import RECEIVER_SLOT
 from mesh_parent import launcher
 
-SLOT = "sessionmesh_backup"
 PARTIAL_SECONDS = 5.0
 """How old what is stored of the last segment may be."""
 PATIENCE_SECONDS = 600.0
-"""How long what was received waits for a place that takes nothing; nobody else has it any more."""
+"""How long what was received waits for a place that takes nothing; then the server alone has it."""
 _POLL_SECONDS = 0.5
 Say = Callable[[str], None]
 
@@ -44,11 +53,16 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
         backups = (await repository.backups_of(facts.system_identifier, settings.backup.recipient)).whole
         program = str(postgres_program("pg_receivewal", facts.major))
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-log-"))  # of this user only
-    follower = _Follower(repository, settings.backup.recipient, facts.system_identifier, folder, say)
+    connection = await asyncpg.connect(
+        url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS, server_settings=CLIENT
+    )
+    follower = _Follower(
+        repository, connection, settings.backup.recipient, facts.system_identifier, folder, say
+    )
     address, environment = client_address(url)
-    common = (f"--dbname={address}", "--no-password", f"--slot={SLOT}")
+    common = (f"--dbname={address}", "--no-password", f"--slot={RECEIVER_SLOT}")
     try:
-        await _ended(program, environment, *common, "--create-slot", "--if-not-exists")
+        await make_slots(connection)
         await follower.begin(backups)
         process = await _started(program, environment, *common, f"--directory={folder}", "--no-loop")
         say("following the log")
@@ -61,12 +75,22 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
             with suppress(Failed, OSError):  # what came since the last look
                 await follower.look(all_of_it=True)
     finally:
+        connection.terminate()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Follower:
-    def __init__(self, repository: Repository, recipient: str, system: int, folder: Path, say: Say) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        connection: asyncpg.Connection,
+        recipient: str,
+        system: int,
+        folder: Path,
+        say: Say,
+    ) -> None:
         self._repository = repository
+        self._connection = connection
         self._recipient = recipient
         self._system = system
         self._folder = folder
@@ -91,10 +115,7 @@ class _Follower:
             await self._look_patiently()
         words = (await process.stderr.read()).decode(errors="replace").strip()
         if "has already been removed" in words or "invalidated" in words:
-            raise Failed(
-                "the server has dropped a part of the log that was not received: run `mesh backup run` "
-                f"now, and follow again. It said: {words}"
-            )
+            raise Failed(f"{LOST}. It said: {words}")
         raise Failed(f"pg_receivewal ended with status {process.returncode}: {words}")
 
     async def _look_patiently(self) -> None:
@@ -117,6 +138,8 @@ class _Follower:
             if is_whole(file.name):
                 self._check_gap(file.name)
                 await self._store(file, file.name)
+                if not is_history(file.name):
+                    await segment_is_stored(self._connection, file.name)
                 file.unlink()
                 await self._repository.delete(self._name(f"{file.name}{PARTIAL}"))
         now = asyncio.get_running_loop().time()
@@ -167,10 +190,3 @@ async def _started(program: str, environment: dict[str, str], *arguments: str) -
         stderr=asyncio.subprocess.PIPE,
         env=environment,
     )
-
-
-async def _ended(program: str, environment: dict[str, str], *arguments: str) -> None:
-    process = await _started(program, environment, *arguments)
-    _, words = await process.communicate()
-    if process.returncode:
-        raise Refused(f"pg_receivewal made no slot: {words.decode(errors='replace').strip()}")

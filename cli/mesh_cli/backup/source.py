@@ -20,7 +20,8 @@ from mesh_cli.embedded.errors import ServerFailed
 from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.pool import OLDEST_POSTGRES
 
-_CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
+CLIENT = {"application_name": "sessionmesh"}
 _SLOT = "mesh_backup_run"
 _ERROR_BYTES = 2000
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -55,9 +56,7 @@ async def held_source(url: str, work: str) -> AsyncIterator[tuple[asyncpg.Connec
     Raises `Refused`, with the remedy, for a server that cannot be backed up.
     """
     try:
-        connection = await asyncpg.connect(
-            url, timeout=_CONNECT_SECONDS, server_settings={"application_name": "sessionmesh"}
-        )
+        connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS, server_settings=CLIENT)
     except DATABASE_ERRORS as error:
         raise Refused(
             f"MESH_DATABASE_URL: the database cannot be used: {error or type(error).__name__}"
@@ -184,7 +183,7 @@ async def _refuse_no_replication(url: str) -> None:
     """pg_hba.conf has rules of its own for it, and the server only so many places."""
     try:
         connection = await asyncpg.connect(
-            url, timeout=_CONNECT_SECONDS, server_settings={"replication": "true"}
+            url, timeout=CONNECT_SECONDS, server_settings={"replication": "true"}
         )
     except DATABASE_ERRORS as error:
         raise Refused(

@@ -14,6 +14,10 @@ from mesh_core.metrics import gauge, gauges
 logger = structlog.get_logger(__name__)
 
 WATCH_SECONDS = 15.0
+BACKUP_SLOT = "sessionmesh_backup"
+"""The replication slot that has the server keep what `mesh backup follow` has not stored yet."""
+RECEIVER_SLOT = "sessionmesh_backup_receiver"
+"""The one that it receives by."""
 
 
 def show_pool(pool: BoundedPool) -> None:
@@ -32,7 +36,9 @@ async def watch(pool: BoundedPool, *, server: bool = False) -> None:
             there = await pool.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
             _SKEW.set(before + (time.monotonic() - sent) / 2 - there)
             if server:
-                [row] = await pool.fetch(_SERVER)
+                [row] = await pool.fetch(_SERVER, BACKUP_SLOT, RECEIVER_SLOT)
+                _BACKUP_RETAINED.set(row["retained"])
+                _BACKUP_UNFOLLOWED.set(row["unfollowed"])
                 _CONNECTIONS.set(row["used"])
                 _CONNECTIONS_MAX.set(row["most"])
                 _OLDEST.set(row["oldest"])
@@ -92,6 +98,16 @@ _XMIN = gauge(
     "Transactions since the oldest one that somebody may still look at: connections, slots, prepared ones.",
     answers="What keeps Postgres from cleaning up?",
 )
+_BACKUP_RETAINED = gauge(
+    "mesh_database_backup_retained_bytes",
+    "What the server keeps of its log because `mesh backup follow` has not stored it; 0 without one.",
+    answers="Will a backup that is not made fill Postgres' disk?",
+)
+_BACKUP_UNFOLLOWED = gauge(
+    "mesh_database_backup_unfollowed",
+    "1 while the log is kept for a `mesh backup follow` that does not run, else 0.",
+    answers="Does somebody store the log?",
+)
 _SERVER = """SELECT count(*) AS used,
   current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
     - current_setting('reserved_connections')::int AS most,
@@ -99,6 +115,10 @@ _SERVER = """SELECT count(*) AS used,
     - min(xact_start) FILTER (WHERE pid <> pg_backend_pid())), 0)::float8 AS oldest,
   greatest(coalesce(max(age(backend_xmin)), 0),
     (SELECT coalesce(max(greatest(age(xmin), age(catalog_xmin))), 0) FROM pg_replication_slots),
-    (SELECT coalesce(max(age(transaction)), 0) FROM pg_prepared_xacts)) AS xmin
+    (SELECT coalesce(max(age(transaction)), 0) FROM pg_prepared_xacts)) AS xmin,
+  (SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0)::float8
+    FROM pg_replication_slots WHERE slot_name = $1) AS retained,
+  (EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)
+    AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $2 AND active))::int AS unfollowed
   FROM pg_stat_activity WHERE backend_type = 'client backend'"""
 """Of others' connections only a user with `pg_read_all_stats` sees more than that they are there."""
