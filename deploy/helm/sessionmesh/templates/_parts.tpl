@@ -56,6 +56,19 @@ securityContext:
     defaultMode: 0440
 {{- end }}
 
+{{/* How many pods a part has: (list . "StatefulSet" "session-node" its-values). A scaler's number stays as it is: without any,
+what was not scaled before would fall to one. */}}
+{{- define "sessionmesh.replicas" -}}
+{{- $root := index . 0 -}}
+{{- $values := index . 3 -}}
+{{- $found := lookup "apps/v1" (index . 1) $root.Release.Namespace (printf "%s-%s" $root.Release.Name (index . 2)) -}}
+{{- if not $values.autoscaling.enabled -}}
+replicas: {{ $values.replicas }}
+{{- else if $found -}}
+replicas: {{ $found.spec.replicas }}
+{{- end }}
+{{- end }}
+
 {{/* A part that serves: (list . "router" its-values), from the pod's metadata on. */}}
 {{- define "sessionmesh.part" -}}
 {{- $root := index . 0 -}}
