@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 EXIT_BAD_SETTINGS, EXIT_UNAVAILABLE, EXIT_MISCONFIGURED = 64, 69, 78
 FINAL = frozenset({EXIT_BAD_SETTINGS, EXIT_MISCONFIGURED})
 """Codes of a child that will not do better when it is started again."""
-"""What a service ends with when its settings are wrong, and when it cannot start."""
+SAID_WHY = FINAL | {EXIT_UNAVAILABLE}
+"""Codes of a child whose last line is the reason why it could not start: a parent writes none after it."""
 
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.1, 15.0
 STEADY_SECONDS = 30.0

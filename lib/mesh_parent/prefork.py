@@ -29,6 +29,7 @@ from mesh_parent.children import (
     EXIT_BAD_SETTINGS,
     EXIT_UNAVAILABLE,
     FINAL,
+    SAID_WHY,
     Children,
     RestartBackoff,
     boottime,
@@ -191,7 +192,8 @@ class Workers:
                 self._end(signal.SIGTERM)
         else:
             facts["restart_in_seconds"] = round(worker.start_at - boottime(), 1)
-        log.child_ended("worker ended", code, facts)
+        if not {code, self._code} & SAID_WHY:
+            log.child_ended("worker ended", code, facts)
 
     def _alive(self) -> list[Worker]:
         return [worker for worker in self._workers if worker.pid]

@@ -23,6 +23,7 @@ import time
 from mesh_parent.children import (
     EXIT_BAD_SETTINGS,
     FINAL,
+    SAID_WHY,
     Children,
     RestartBackoff,
     boottime,
@@ -99,7 +100,8 @@ class Watchdog:
             if self._asked_to_end or code in FINAL or -code in self._passed_on:
                 return shell_code(code)
             seconds = max(backoff.ended(), OTHERS_FIRST_SECONDS if others else 0.0)
-            log.info("restarting the child", seconds=seconds)
+            if code not in SAID_WHY:
+                log.info("restarting the child", seconds=seconds)
             if ending := self._pause(seconds):
                 return 128 + ending
 
@@ -145,7 +147,8 @@ def _reaped(pid: int, code: int, reason: str, page: Page) -> bool:
     hello, others = page.hello(), False
     if code != 0 and hello:
         others = _record_dead(hello, page.lease, facts | {"reason": reason})
-    log.child_ended("child ended", code, facts)
+    if code not in SAID_WHY:
+        log.child_ended("child ended", code, facts)
     return others
 
 

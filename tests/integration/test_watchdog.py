@@ -89,6 +89,10 @@ class Watched:
         lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
+    def log_text(self) -> str:
+        """All that it and its children wrote to stderr."""
+        return self._log.read_text()
+
     async def until_logged(self, event: str) -> dict[str, Any]:
         found = await eventually(lambda: self.logged(event), what=f"{event!r} in the log")
         return found[-1]
@@ -466,6 +470,28 @@ async def test_bad_settings_are_no_reason_to_try_again(launch: Launcher) -> None
     watched.tell("leave", 64)
     assert await watched.ended() == 64
     assert watched.logged("restarting the child") == []
+
+
+@pytest.mark.parametrize("code", [64, 78])
+async def test_the_last_line_is_the_childs_reason_not_to_start(launch: Launcher, code: int) -> None:
+    watched = await launch(command=["/bin/sh", "-c", f"echo the reason >&2; exit {code}"])
+    assert await watched.ended() == code
+    assert watched.log_text().splitlines()[-1] == "the reason"
+
+
+async def test_while_a_child_that_cannot_start_yet_is_awaited_the_last_line_is_its_reason(
+    launch: Launcher,
+) -> None:
+    watched = await launch(command=["/bin/sh", "-c", "echo the reason >&2; exit 69"])
+
+    def lines() -> list[str]:
+        return watched.log_text().splitlines()
+
+    await eventually(lambda: len(lines()) >= 6, what="three starts")
+    watched.process.terminate()
+    await watched.ended()
+    told = ["the reason" if line == "the reason" else json.loads(line)["event"] for line in lines()]
+    assert told[:6] == ["child started", "the reason"] * 3
 
 
 async def test_a_command_that_cannot_be_run_is_no_reason_to_try_again(launch: Launcher) -> None:
