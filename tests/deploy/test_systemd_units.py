@@ -35,6 +35,14 @@ PART_SETTINGS = {
     "LimitNOFILE": ["65536"],
     "EnvironmentFile": ["/etc/sessionmesh/sessionmesh.env"],
 }
+FOLLOWER = "sessionmesh-backup-follow.service"
+FOLLOWER_SETTINGS = PART_SETTINGS | {
+    # It is refused what passes, too: a database that is away, a receiver whose end is not noticed yet.
+    "RestartPreventExitStatus": ["64"],
+    "EnvironmentFile": ["/etc/sessionmesh/sessionmesh.env", "/etc/sessionmesh/backup.env"],
+}
+STORING_SECONDS = 30.0
+"""What a follower gets to store what it received last."""
 
 NEEDED_CALLS = {"sessionmesh-media.service": {"setpriority", "unshare", "prctl", "prlimit64"}}
 """What a part asks of the kernel that a service seldom does: media, before it opens a stranger's file."""
@@ -124,8 +132,9 @@ def findings(folder: Path, config: Path) -> list[str]:
             if not wanted(settings.get(key, []))
         ]
         if settings["Type"] != ["oneshot"]:
+            expected = FOLLOWER_SETTINGS if place.name == FOLLOWER else PART_SETTINGS
             found += [
-                f"{place.name}: {key}" for key, wanted in PART_SETTINGS.items() if settings.get(key) != wanted
+                f"{place.name}: {key}" for key, wanted in expected.items() if settings.get(key) != wanted
             ]
     return found
 
@@ -139,6 +148,9 @@ def _of(service: Service, read: Deployment, config: Path) -> Iterator[str]:
     try:
         if service.ends:
             return
+        if service.name == "backup-follow":
+            yield from _of_follower(service)
+            return
         settings = parts.settings_of(service, config)
         refuse_stranger(settings)
         refuse_exposed(settings)
@@ -148,6 +160,13 @@ def _of(service: Service, read: Deployment, config: Path) -> Iterator[str]:
     yield from _of_part(service, read, settings.server.listen, settings.server.drain_seconds)
     if parts.ports_of(settings) != PORTS[service.name]:
         yield f"does not listen where the page says, on {sorted(PORTS[service.name])}"
+
+
+def _of_follower(service: Service) -> Iterator[str]:
+    if service.command != ("backup", "follow"):
+        yield f"runs {service.command}"
+    if service.stop_seconds < STORING_SECONDS:
+        yield f"is killed {service.stop_seconds:g} s after it was to end"
 
 
 def _of_part(service: Service, read: Deployment, listen: str, drain_seconds: float) -> Iterator[str]:
