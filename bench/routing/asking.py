@@ -77,7 +77,8 @@ class Askers:
 
     async def _ends_before(self, due: float) -> bool:
         try:
-            await asyncio.wait_for(self._ended.wait(), max(0.0, due - time.monotonic()))
+            async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                await self._ended.wait()
         except TimeoutError:
             return False
         return True

@@ -111,7 +111,8 @@ async def test_calls_in_flight_on_a_router_that_dies_go_to_the_other_one_once(tw
     dying.go_on.clear()
     async with connect(two.target, "key") as client:
         calls = [asyncio.create_task(client.get_account("acc_1")) for _ in range(200)]
-        await asyncio.wait_for(dying.waiting.wait(), 10)
+        async with asyncio.timeout(10):
+            await dying.waiting.wait()
         await eventually(lambda: two.calls == 200)
         on_the_dying = dying.calls
         await two.routers[0].kill()

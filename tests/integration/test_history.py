@@ -26,8 +26,9 @@ QUICKLY = {"MESH_SESSION_HISTORY_PER_MINUTE": "100000"}
 ADA, BOB = f"phone:{RECIPIENT}", "phone:+4915112345602"
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
+@pytest_asyncio.fixture(loop_scope="module")
 async def node(stage: Stage) -> NodeProcess:
+    """The node that runs: a test before may have killed one."""
     (node,) = await stage.running_nodes(1, **QUICKLY)
     return node
 

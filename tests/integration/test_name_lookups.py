@@ -45,7 +45,8 @@ async def test_names_that_never_get_an_answer_hold_up_no_other_name(
     assert not any(task.done() for task in dead)
     # Nor do they hold up what else the process looks up
     loop = asyncio.get_running_loop()
-    await asyncio.wait_for(loop.getaddrinfo("localhost", 80), 1.0)
+    async with asyncio.timeout(1.0):
+        await loop.getaddrinfo("localhost", 80)
     for task in dead:
         task.cancel()
 

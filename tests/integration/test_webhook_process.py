@@ -65,7 +65,8 @@ async def test_it_is_found_in_etcd_while_it_serves_and_ends_well(world: World, e
         address = await started.address()
         await eventually(lambda: [one.address for one in directory.services()] == [address])
         started.child.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(started.child.wait(), 30) == 0
+        async with asyncio.timeout(30):
+            assert await started.child.wait() == 0
         await eventually(lambda: not directory.services())
 
 

@@ -78,7 +78,8 @@ async def opened(held: Held, *addresses: Any) -> list[asyncio.Task[Any]]:
 
 async def refused_by(held: Held, where: str) -> None:
     with pytest.raises(ResourceExhausted):
-        await asyncio.wait_for(held.serve(frames(), where), 5)
+        async with asyncio.timeout(5):
+            await held.serve(frames(), where)
 
 
 @pytest.mark.parametrize(("taken", "refused", "served"), [(["a", "a"], "a", "b"), ([*"aabbcd"], "e", None)])
@@ -129,7 +130,8 @@ async def test_a_call_with_much_metadata_is_refused_unread(guard: Strangers) -> 
     caller: Any = Caller("a")
     caller.metadata = (("x", "v" * strangers.METADATA_BYTES),)
     with pytest.raises(ResourceExhausted, match="metadata"):
-        await asyncio.wait_for(guard.read(silence(), caller), 5)
+        async with asyncio.timeout(5):
+            await guard.read(silence(), caller)
 
 
 async def test_a_place_is_free_again_when_its_stream_ends(guard: Strangers) -> None:
@@ -147,7 +149,8 @@ async def test_a_stream_that_asks_for_nothing_ends(monkeypatch: pytest.MonkeyPat
     held = Held(guard, takes_stream=True)
     held.release.set()
     with pytest.raises(DeadlineExceeded):
-        await asyncio.wait_for(held.serve(silence(), "a"), 5)
+        async with asyncio.timeout(5):
+            await held.serve(silence(), "a")
 
 
 async def test_only_the_first_frame_has_to_come_soon(
@@ -220,11 +223,13 @@ async def test_bodies_that_do_not_come_give_their_turn_to_the_last_who_came(
     guard = Strangers(address)
     stuck = [asyncio.create_task(read(guard, silence(), "a")) for _ in range(2)]  # one of them waits
     await asyncio.sleep(0)
-    assert await asyncio.wait_for(read(guard, frames(b"x"), "a"), 5) == b"x"
+    async with asyncio.timeout(5):
+        assert await read(guard, frames(b"x"), "a") == b"x"
     assert not stuck[1].done()
     for one in stuck:
         with pytest.raises(DeadlineExceeded):
-            await asyncio.wait_for(one, 5)
+            async with asyncio.timeout(5):
+                await one
 
 
 async def test_a_call_whose_turn_does_not_come_is_refused_and_takes_none(
@@ -234,7 +239,8 @@ async def test_a_call_whose_turn_does_not_come_is_refused_and_takes_none(
     stuck = [asyncio.create_task(read(guard, silence(), "a")) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(ResourceExhausted):
-        await asyncio.wait_for(read(guard, frames(b"x"), "a"), 5)
+        async with asyncio.timeout(5):
+            await read(guard, frames(b"x"), "a")
     for one in stuck:
         one.cancel()
     await asyncio.gather(*stuck, return_exceptions=True)

@@ -103,7 +103,8 @@ async def test_a_node_that_has_lost_the_account_fetches_no_more_of_its_past(
 ) -> None:
     fetching = await _fetching(account, jobs, HistoryPage([_came("3A01")], False), monkeypatch)
     await account.journal.commit(REFUSED)
-    await asyncio.wait_for(fetching, 5)
+    async with asyncio.timeout(5):
+        await fetching
     assert account.journal.units == []
 
 

@@ -18,7 +18,8 @@ async def test_a_dropped_connection_can_log_in_again(network: Network, connect: 
     account, paired = register(network, ALICE)
     client = await logged_in(connect, paired)
     network.faults.inject(FaultKind.DROP_CONNECTION, account, 0, None)
-    await asyncio.wait_for(client.closed.wait(), 5)
+    async with asyncio.timeout(5):
+        await client.closed.wait()
     await logged_in(connect, paired)
 
 

@@ -29,7 +29,8 @@ async def test_a_new_login_replaces_the_old_one(network: Network, connect: Conne
     old = await logged_in(connect, paired)
     new = await logged_in(connect, paired)
     assert (await old.expect("closing")).closing.reason == wire.CLOSING_REASON_REPLACED
-    await asyncio.wait_for(old.closed.wait(), 5)
+    async with asyncio.timeout(5):
+        await old.closed.wait()
     new.write(wire.Frame(ping=wire.Ping()))
     await new.expect("pong")
     assert account.client is not None
@@ -93,7 +94,8 @@ async def test_a_wrong_secret_is_refused(network: Network, connect: Connect) -> 
     client = await connect()
     client.write(login_frame(paired))
     assert (await client.expect("login_refused")).login_refused.reason == wire.LOGIN_REFUSAL_BAD_CREDENTIALS
-    await asyncio.wait_for(client.closed.wait(), 5)
+    async with asyncio.timeout(5):
+        await client.closed.wait()
 
 
 async def test_a_logged_out_account_must_pair_again(network: Network, connect: Connect) -> None:
@@ -120,4 +122,5 @@ async def test_nonsense_closes_the_connection(connect: Connect, nonsense: bytes)
     client = await connect()
     client.write_raw(nonsense)
     assert (await client.expect("closing")).closing.reason == wire.CLOSING_REASON_PROTOCOL
-    await asyncio.wait_for(client.closed.wait(), 5)
+    async with asyncio.timeout(5):
+        await client.closed.wait()

@@ -127,7 +127,8 @@ class Ownership:
             async with asyncio.timeout(timeout):
                 while not reconciler.idle:
                     with suppress(TimeoutError):  # not every step towards it is notified
-                        await asyncio.wait_for(self._work.wait(), self._timings.beat)
+                        async with asyncio.timeout(self._timings.beat):
+                            await self._work.wait()
         except TimeoutError:
             return False
         return True

@@ -39,10 +39,16 @@ class ReadOuts:
         try:
             with suppress(TimeoutError, InternalError):
                 async with asyncio.timeout(self._seconds):
-                    while await asyncio.wait_for(anext(requests, None), self._quiet_seconds) is not None:
-                        pass
+                    await self._until_quiet(requests)
         finally:
             self._left += 1
+
+    async def _until_quiet(self, requests: AsyncIterator[Any]) -> None:
+        """Raises `TimeoutError` when nothing came for a while."""
+        while True:
+            async with asyncio.timeout(self._quiet_seconds):
+                if await anext(requests, None) is None:
+                    return
 
 
 read_out = ReadOuts(AT_ONCE).read
