@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+import grpc.aio
 import pytest
 import pytest_asyncio
 
+from mesh_core.rpc.server.status import from_rpc_error
 from sessionmesh.v1 import message_pb2
 from tests.support import service_calls
 from tests.support.eventually import eventually
@@ -26,12 +28,12 @@ async def node(stage: Stage) -> NodeProcess:
 
 
 @asynccontextmanager
-async def slow_records(stage: Stage) -> AsyncIterator[None]:
-    """Nobody can read or write a record meanwhile."""
+async def locked(stage: Stage, table: str) -> AsyncIterator[None]:
+    """Nobody can read or write a row of `table` meanwhile."""
     connection = await asyncpg.connect(stage.environment["MESH_DATABASE_URL"])
     try:
         async with connection.transaction():
-            await connection.execute("LOCK TABLE account_record")
+            await connection.execute(f"LOCK TABLE {table}")
             yield
     finally:
         await connection.close()
@@ -47,10 +49,12 @@ async def waiting(stage: Stage) -> int:
     )
 
 
-async def messages(stage: Stage, node: NodeProcess, account: Account) -> message_pb2.ListMessagesResponse:
+async def messages(
+    stage: Stage, node: NodeProcess, account: Account, timeout: float = 2
+) -> message_pb2.ListMessagesResponse:
     request = message_pb2.ListMessagesRequest(account_id=account.id)
     listed: message_pb2.ListMessagesResponse = await node.messages.ListMessages(
-        request, metadata=stage.metadata, timeout=2
+        request, metadata=stage.metadata, timeout=timeout
     )
     return listed
 
@@ -61,7 +65,7 @@ async def test_a_tenant_whose_reads_take_long_holds_up_no_other_tenant_s(
     slow, other = await stage.paired(node), await stage.of_a_new_tenant()
     theirs = await other.paired(node)
     before = await waiting(stage)
-    async with slow_records(stage):
+    async with locked(stage, "account_record"):
         readers = [
             asyncio.create_task(
                 service_calls.ask("group", stage, node, slow, "ListGroups"),
@@ -83,10 +87,8 @@ async def test_a_tenant_whose_reads_take_long_holds_up_no_other_tenant_s(
 
 async def test_a_search_through_all_that_an_account_has_ends_in_time(stage: Stage, node: NodeProcess) -> None:
     account = await stage.paired(node)
-    person = "phone:+4915112345678"
-    async with slow_records(stage):
-        said = await service_calls.refused("group", stage, node, account, "ListCommonGroups", address=person)
-    assert said == ["DEADLINE_EXCEEDED", "SEARCH_TOO_LONG"]
-    assert not (
-        await service_calls.ask("group", stage, node, account, "ListCommonGroups", address=person)
-    ).groups
+    async with locked(stage, "message"):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await messages(stage, node, account, timeout=20)
+    assert from_rpc_error(refused.value).reason == "SEARCH_TOO_LONG"
+    assert not (await messages(stage, node, account)).messages

@@ -177,7 +177,9 @@ async def test_what_comes_to_a_node_whose_clock_is_behind_counts_as_unread(stage
     assert (await chat_with(stage, second, account)).unread_count == 2
 
 
-async def test_what_the_network_took_of_a_chat_is_known_after_the_node_was_killed(stage: Stage) -> None:
+async def test_a_change_of_a_chat_whose_node_was_killed_is_stored_when_it_is_asked_for_again(
+    stage: Stage,
+) -> None:
     first = await stage.start_node()
     account = await stage.paired(first)
     stage.receive(account, wire.Content(text="hello"))
@@ -195,10 +197,11 @@ async def test_what_the_network_took_of_a_chat_is_known_after_the_node_was_kille
     second = await stage.start_node()
     await stage.until_state(second, account, pb.SESSION_STATE_CONNECTED)
 
-    async def pinned() -> bool:
-        return bool((await chat_with(stage, second, account)).pinned)
-
-    await eventually(pinned)
+    again = await stage.owned(
+        lambda: chat_pb2_grpc.ChatServiceStub(second.channel).UpdateChat(update, metadata=stage.metadata)
+    )
+    assert again.chat.pinned
+    assert (await chat_with(stage, second, account)).pinned
 
 
 async def chat_with(stage: Stage, node: NodeProcess, account: Account) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 import asyncpg
@@ -12,7 +12,7 @@ from asyncpg.types import ServerVersion
 
 from mesh_core.database.bounded_pool import BoundedPool
 from mesh_core.database.callers import Callers
-from mesh_core.database.unavailable import DATABASE_ERRORS
+from mesh_core.database.unavailable import DATABASE_ERRORS, UNAVAILABLE
 from mesh_core.database.watch import show_pool
 from mesh_core.errors import Misconfigured, StartupError
 
@@ -90,8 +90,10 @@ class Database:
         try:
             lock = "SELECT pg_try_advisory_lock(hashtext('sessionmesh ' || $1))"
             yield connection if await connection.fetchval(lock, work) else None
+            with suppress(*UNAVAILABLE):
+                await connection.close(timeout=_CONNECT_SECONDS)  # once it is closed the lock is free
         finally:
-            connection.terminate()  # gives the lock back, also in the middle of a statement
+            connection.terminate()  # gives the lock back soon, also in the middle of a statement
 
     async def close(self) -> None:
         """Waits for the pool's connections to come back."""
