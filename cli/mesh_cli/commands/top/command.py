@@ -105,7 +105,8 @@ async def _follow(source: Source, router: str, interval: float) -> None:
                 readings.append(await source.read())
                 shown.update(View(picture(router, readings[0], readings[-1]), keys=KEYS), refresh=True)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(ended.wait(), interval)
+                    async with asyncio.timeout(interval):
+                        await ended.wait()
         finally:
             loop.remove_signal_handler(signal.SIGWINCH)
             loop.remove_signal_handler(signal.SIGTERM)
