@@ -12,6 +12,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,19 @@ async def test_a_script_gets_one_object_with_every_part(mesh: MeshProcess) -> No
     assert seen["fleet"]["nodes"] == {"active": 3}
     assert {one["name"] for one in seen["dependencies"] if one["answers"]} >= {"etcd", "Postgres"}
     assert seen["messages"]["sent_per_second"] >= 0
+    assert seen["webhooks"]["pending"] >= 0
+
+
+@pytest.mark.usefixtures("fleet_at_rest")
+async def test_where_a_part_runs_etcd_knows_the_other_parts(
+    mesh: MeshProcess, shared_servers: dict[str, str], tmp_path: Path
+) -> None:
+    named = shared_servers | {"MESH_ETCD_ENDPOINTS": mesh.file.servers["MESH_ETCD_ENDPOINTS"]}
+    there = ("--state", str(tmp_path), "--address", mesh.address, "--api-key", mesh.file.admin_key)
+    ended = run_mesh_here(*there, "top", "--json", "--interval", "0.5", **named)
+    seen = json.loads(ended.stdout)
+    told = {part["name"].partition(" ")[0] for part in seen["parts"] if part["memory_bytes"]}
+    assert told == {"node-1", "node-2", "node-3", "router", "media", "webhook"}
     assert seen["webhooks"]["pending"] >= 0
 
 

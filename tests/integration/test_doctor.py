@@ -174,7 +174,7 @@ async def test_parts_that_etcd_knows_are_asked_and_counted(
     await client.delete(f"/{cluster}/services/media/2".encode())
     await client.close()
     found = await findings(named)
-    assert wrong(found, "webhook 1") == [f"{gone} UNAVAILABLE"]
+    assert wrong(found, f"webhook {gone}") == [f"{gone} UNAVAILABLE"]
     [versions] = [one for one in found if one.subject == "versions"]
     assert (versions.verdict, "9.1.0" in versions.seen) == (Verdict.WARNING, True)
 

@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh_cli import health
 from mesh_cli.commands.doctor.findings import Verdict
-from mesh_cli.commands.doctor.parts import RunningPart, part_findings
+from mesh_cli.commands.doctor.parts import part_findings
+from mesh_cli.commands.running_parts import RunningPart
 from mesh_core.rpc.server import readiness
 from tests.support.relay import Relay, relay_to
 from tests.support.running import Running

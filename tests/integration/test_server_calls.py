@@ -422,6 +422,17 @@ async def test_the_metrics_page_counts_calls_by_method_and_code() -> None:
     assert "process_cpu_seconds_total" in page
 
 
+@pytest.mark.parametrize(
+    ("listen", "host"), [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "node.example.com")]
+)
+async def test_of_its_metrics_page_a_server_tells_an_address_that_others_reach(
+    listen: str, host: str
+) -> None:
+    settings = ServerSettings(metrics_listen=listen, advertise="node.example.com:7600")
+    async with serving(Echo(), settings) as running:
+        assert running.server.metrics_address == f"{host}:{running.server.metrics_port}"
+
+
 async def test_a_message_over_the_limit_is_refused() -> None:
     async with serving(Echo(), ServerSettings(max_message_bytes=1000)) as running:
         answer = await failure(running.probe.Unary(text("x" * 2000), metadata=MESH))

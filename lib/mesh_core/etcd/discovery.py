@@ -27,6 +27,8 @@ class ServiceInfo(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     tls: bool = False
     version: str = ""
+    metrics: str = ""
+    """host:port of its metrics page, which early releases do not tell."""
 
 
 class Registration:

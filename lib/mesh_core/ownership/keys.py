@@ -52,6 +52,8 @@ class NodeInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the software that runs there."""
     start_time: float = 0.0
     """Unix time at which the process began, for people."""
+    metrics: str = ""
+    """host:port of its metrics page, which early releases do not tell."""
 
 
 class OwnerKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,11 +5,10 @@ open as many files as it needs.
 from __future__ import annotations
 
 import resource
-from ipaddress import ip_address
 from typing import Any
 
 from mesh_core.errors import Misconfigured
-from mesh_core.settings import BadSettings
+from mesh_core.settings import BadSettings, is_every_address
 
 BESIDE_SESSIONS = 1024
 """What a process needs for the rest: callers, other parts, the database, etcd, files."""
@@ -18,7 +17,7 @@ BESIDE_SESSIONS = 1024
 def refuse_stranger(settings: Any) -> None:
     """Raises `BadSettings` where others would not find this part, or would refuse its calls."""
     server, etcd = settings.server, getattr(settings, "etcd", None)
-    if etcd is not None and etcd.endpoints and not server.advertise and _is_every_address(server.listen):
+    if etcd is not None and etcd.endpoints and not server.advertise and is_every_address(server.listen):
         raise BadSettings(
             f"MESH_SERVER_ADVERTISE is required where MESH_SERVER_LISTEN is every address ({server.listen}): "
             "the host:port that the other parts reach this process at"
@@ -42,10 +41,3 @@ def make_room(sessions: int) -> None:
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
-def _is_every_address(listen: str) -> bool:
-    try:
-        return ip_address(listen.rpartition(":")[0].strip("[]")).is_unspecified
-    except ValueError:
-        return False

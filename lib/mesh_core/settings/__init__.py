@@ -27,6 +27,7 @@ from mesh_core.settings.sections import (
     ServerSettings,
     StoreSettings,
     TelemetrySettings,
+    is_every_address,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "ServerSettings",
     "StoreSettings",
     "TelemetrySettings",
+    "is_every_address",
     "load",
     "parse_limits",
     "read",

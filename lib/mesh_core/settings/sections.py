@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 
 import msgspec
@@ -238,6 +238,14 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.otlp_endpoint:
             _check_url("otlp_endpoint", self.otlp_endpoint, ("http", "https"))
+
+
+def is_every_address(listen: str) -> bool:
+    """Whether host:port is every address of the machine, such as 0.0.0.0:7600: none to be reached at."""
+    try:
+        return ip_address(listen.rpartition(":")[0].strip("[]")).is_unspecified
+    except ValueError:
+        return False
 
 
 def _check_address(key: str, address: str) -> None:

@@ -123,7 +123,11 @@ async def _run(settings: MediaServiceSettings, stop: Stop) -> None:
         await server.start()
         tls = bool(settings.server.tls_certificate)
         instance = ServiceInfo(
-            id=str(ids.new_uuid()), address=server.address, tls=tls, version=service_version()
+            id=str(ids.new_uuid()),
+            address=server.address,
+            tls=tls,
+            version=service_version(),
+            metrics=server.metrics_address,
         )
         registration = await register(etcd, settings.cluster.name, "media", instance, supervisor=supervisor)
 

@@ -142,7 +142,11 @@ async def main(settings: RouterSettings, stop: Stop) -> None:
         await server.start()
         control_plane.start(server, supervisor)
         info = ServiceInfo(
-            id=str(ids.new_uuid()), address=server.address, tls=tls is not None, version=service_version()
+            id=str(ids.new_uuid()),
+            address=server.address,
+            tls=tls is not None,
+            version=service_version(),
+            metrics=server.metrics_address,
         )
         registration = await register(etcd, cluster, ROUTERS, info, supervisor=supervisor)
         await stop.wait()

@@ -133,6 +133,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
                 state=NodeState.STANDBY if settings.node.standby else NodeState.ACTIVE,
                 version=service_version(),
                 start_time=time.time(),
+                metrics=server.metrics_address,
             ),
             supervisor=supervisor,
             watchdog=watchdog,

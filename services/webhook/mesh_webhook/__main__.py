@@ -128,6 +128,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
             address=server.address,
             tls=bool(settings.server.tls_certificate),
             version=service_version(),
+            metrics=server.metrics_address,
         )
         registration = await register(etcd, settings.cluster.name, "webhook", service, supervisor=supervisor)
 

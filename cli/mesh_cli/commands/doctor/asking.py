@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from mesh_cli.commands.doctor.findings import Finding, good, in_time, warning, wrong
-from mesh_cli.commands.doctor.parts import RunningPart, local_parts, part_findings, registered_parts
-from mesh_cli.commands.doctor.servers import Etcd, Named, Parts, ask
+from mesh_cli.commands.doctor.parts import part_findings, with_versions
+from mesh_cli.commands.doctor.servers import Named, Parts, ask
 from mesh_cli.commands.fleet.show import alarm_text
+from mesh_cli.commands.running_parts import ClusterInEtcd, RunningPart, local_parts, registered_parts
 from mesh_cli.commands.target import Target
 from mesh_cli.up.state import MeshFile
 from mesh_client import MeshCallError, PermissionDenied, Unauthenticated, connect
@@ -43,10 +44,10 @@ async def ask_all(
 async def _parts(named: Sequence[Named], mesh: MeshFile | None) -> dict[str, RunningPart] | None:
     """Those of the mesh that runs here, else those that etcd knows; None when nobody says."""
     if mesh is not None:
-        return await local_parts(mesh)
+        return await with_versions(local_parts(mesh))
     for server in named:
-        if isinstance(server.settings, Etcd):
-            return await registered_parts(server.settings.etcd, server.settings.cluster.name)
+        if isinstance(server.settings, ClusterInEtcd):
+            return await registered_parts(server.settings)
     return None
 
 

@@ -5,66 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import combinations
 from typing import TypeAlias
 
 import grpc
-import msgspec
 from grpc.aio import AioRpcError, Channel
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mesh_cli.commands.doctor.findings import Finding, good, judged, warning, wrong
 from mesh_cli.commands.metrics_pages import Page, read_pages
-from mesh_cli.up.state import MeshFile
-from mesh_core.errors import MeshError
-from mesh_core.etcd import Etcd
-from mesh_core.etcd.discovery import ServiceInfo
-from mesh_core.ownership.keys import ClusterKeys, NodeInfo
+from mesh_cli.commands.running_parts import RunningPart
 from mesh_core.process.service import service_version
 from mesh_core.process.surroundings import fits
 from mesh_core.rpc.health import READINESS, REASON_KEY
 from mesh_core.rpc.tls import ChannelTls
-from mesh_core.settings import EtcdSettings
 
 HEALTH_SECONDS = 3.0
 _Status: TypeAlias = health_pb2.HealthCheckResponse.ServingStatus.ValueType
 LOG = "Its log says why: in STATE/logs with `mesh up`, else docker logs or journalctl."
 
 
-@dataclass(frozen=True, slots=True)
-class RunningPart:
-    """A process of the mesh. `version` is empty where nobody told it."""
-
-    address: str
-    version: str = ""
-    tls: bool = False
-
-
-async def local_parts(mesh: MeshFile) -> dict[str, RunningPart]:
-    """The parts that `mesh up` runs on this machine, by name."""
-    pages = await read_pages({name: part.metrics for name, part in mesh.parts.items()})
-    return {name: RunningPart(part.address, _version(pages[name])) for name, part in mesh.parts.items()}
-
-
-async def registered_parts(settings: EtcdSettings, cluster: str) -> dict[str, RunningPart] | None:
-    """The parts that live as etcd knows them, by name; None when it does not answer."""
-    etcd, keys = Etcd(settings), ClusterKeys(cluster)
-    services = keys.root + b"services/"
-    found: dict[str, RunningPart] = {}
-    try:
-        for entry in (await etcd.prefix(keys.nodes)).kvs:
-            node = msgspec.json.decode(entry.value, type=NodeInfo)
-            found[node.id] = RunningPart(node.address, node.version)
-        for entry in (await etcd.prefix(services)).kvs:
-            service = msgspec.json.decode(entry.value, type=ServiceInfo)
-            kind = entry.key.removeprefix(services).partition(b"/")[0].decode(errors="replace")
-            found[f"{kind} {service.id}"] = RunningPart(service.address, service.version, tls=service.tls)
-    except (MeshError, msgspec.MsgspecError):
-        return None
-    finally:
-        await etcd.close()
-    return found
+async def with_versions(parts: Mapping[str, RunningPart]) -> dict[str, RunningPart]:
+    """The same, with the releases that their metrics pages tell."""
+    pages = await read_pages({name: part.metrics for name, part in parts.items()})
+    return {name: replace(part, version=_version(pages[name])) for name, part in parts.items()}
 
 
 async def part_findings(parts: Mapping[str, RunningPart], tls: ChannelTls | None) -> list[Finding]:

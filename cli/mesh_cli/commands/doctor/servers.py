@@ -16,16 +16,14 @@ from mesh_cli.commands.doctor.collector import check_collector
 from mesh_cli.commands.doctor.etcd import check_etcd
 from mesh_cli.commands.doctor.findings import Finding, good, in_time, judged, place_of, wrong
 from mesh_cli.commands.doctor.objects import check_objects
-from mesh_cli.commands.doctor.parts import RunningPart
 from mesh_cli.commands.doctor.postgres import check_postgres
 from mesh_cli.commands.doctor.redis import check_redis
+from mesh_cli.commands.running_parts import ClusterInEtcd, RunningPart
 from mesh_cli.up.stack import SIMULATOR
 from mesh_core.process.exposure import exposed
 from mesh_core.settings import (
     BadSettings,
-    ClusterSettings,
     DatabaseSettings,
-    EtcdSettings,
     NetworkSettings,
     ObjectsSettings,
     RedisSettings,
@@ -35,13 +33,6 @@ from mesh_core.settings import (
 
 Parts = Awaitable[dict[str, RunningPart] | None]
 Check = Awaitable[list[Finding]]
-
-
-class Etcd(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of etcd, and of whose keys are asked for there."""
-
-    etcd: EtcdSettings
-    cluster: ClusterSettings
 
 
 class _Postgres(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +144,7 @@ async def _processes(parts: Parts) -> int | None:
 
 
 _SERVERS: dict[tuple[str, str], tuple[str, type[msgspec.Struct], Callable[[Any, Parts], Check]]] = {
-    ("etcd", "endpoints"): ("etcd", Etcd, lambda own, _: check_etcd(own.etcd, own.cluster.name)),
+    ("etcd", "endpoints"): ("etcd", ClusterInEtcd, lambda own, _: check_etcd(own.etcd, own.cluster.name)),
     ("database", "url"): (
         "Postgres",
         _Postgres,

@@ -42,13 +42,6 @@ def top(
             metavar="SECONDS", min=0.5, max=60, help="How often to look; rates are over five times as long."
         ),
     ] = 2.0,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="The metrics page of a part; may be given often. Those of a mesh on this machine are known.",
-        ),
-    ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="Print one picture, and end; so it does where no terminal is.")
     ] = False,
@@ -57,7 +50,8 @@ def top(
     """Show how the mesh does, as it goes: nodes, sessions, messages, webhooks, what it needs.
 
     It takes an administrator's key. The router tells of nodes, shards, sessions and alarms; rates, latencies
-    and the rest are on the parts' metrics pages. What does not answer is shown as such. q or Ctrl-C ends it.
+    and the rest are on the parts' metrics pages, which are known beside `mesh up`, and from etcd where
+    MESH_ETCD_ENDPOINTS or MESH_CONFIG names it. What does not answer is shown as such. q or Ctrl-C ends it.
 
     With --json, or --once, it looks twice, an interval apart, and prints what it saw: one JSON object, or
     one picture. The exit code is then 1 when the router did not answer.
@@ -66,7 +60,7 @@ def top(
     live = is_terminal() and not (once or as_json)
 
     async def work(client: Client) -> Snapshot | None:
-        source = Source(client, target, metrics or [])
+        source = Source(client, target)
         try:
             if live:
                 await _follow(source, _router(target), interval)

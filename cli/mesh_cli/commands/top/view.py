@@ -12,6 +12,7 @@ from rich.text import Text
 from mesh_cli.commands.top.snapshot import Dependency, Fleet, Latency, Messages, Part, Snapshot, Webhooks
 
 LABEL_WIDTH = 9
+_NO_PAGES = "Rates and latencies are seen beside `mesh up`, or where MESH_ETCD_ENDPOINTS names etcd."
 _UNKNOWN = "-"
 _WORST_FIRST = (
     "banned",
@@ -92,9 +93,7 @@ def _lines(snapshot: Snapshot) -> Iterator[RenderableType]:
         table.add_row("needs", _joined(map(_dependency, snapshot.dependencies)))
     yield table
     if snapshot.fleet and not snapshot.dependencies:
-        yield Text(
-            "Rates, latencies and webhooks are on the parts' metrics pages: --metrics HOST:PORT", style="dim"
-        )
+        yield Text(_NO_PAGES, style="dim")
     yield Text("")
 
 

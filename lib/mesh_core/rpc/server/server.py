@@ -29,7 +29,7 @@ from mesh_core.rpc.server.readiness import Readiness
 from mesh_core.rpc.server.refusals import Refusals
 from mesh_core.rpc.server.standard import add_standard_services
 from mesh_core.rpc.server.strangers import Strangers
-from mesh_core.settings import ServerSettings
+from mesh_core.settings import ServerSettings, is_every_address
 from mesh_core.telemetry.metrics_page import MetricsPage, serve_metrics
 from sessionmesh.internal.v1 import peer_pb2_grpc
 from sessionmesh.v1.authorization_pb2 import Scope
@@ -90,6 +90,13 @@ class Server:
         """Where others reach this server: `advertise`, else the address bound."""
         return self._settings.advertise or f"{self._settings.listen.rpartition(':')[0]}:{self.port}"
 
+    @property
+    def metrics_address(self) -> str:
+        """Where those who may read this server's metrics page find it."""
+        listen = self._settings.metrics_listen
+        host = (self.address if is_every_address(listen) else listen).rpartition(":")[0]
+        return f"{host}:{self.metrics_port}"
+
     def add(
         self,
         add_to_server: Callable[[Any, Any], None],
@@ -123,7 +130,7 @@ class Server:
         self._gate.not_owner_handler = handler
 
     def bind(self) -> int:
-        """Take the address, which is known from now on; `start` serves on it, and binds by itself otherwise.
+        """Take the addresses, which are known from now on; `start` serves, and binds by itself otherwise.
 
         Returns the port. Raises `StartupError` when an address is taken.
         """
@@ -132,21 +139,20 @@ class Server:
             handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
         )
         self.port = _bind(self._server, settings)
+        self._metrics = serve_metrics(settings.metrics_listen, lambda: self._health.reason)
+        self.metrics_port = self._metrics.port
         return self.port
 
     async def start(self, *, healthy: bool = True) -> int:
         """Bind, serve and be healthy (or that later); the port. Raises `StartupError` when an address is
         taken.
         """
-        settings = self._settings
         own = sorted(self._methods.services)
         self.add(peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_listener)
         add_standard_services(self._methods, self._health, self._gate.authenticator)
         if self._server is None:
             self.bind()
         assert self._server is not None  # noqa: S101 - bound
-        self._metrics = serve_metrics(settings.metrics_listen, lambda: self._health.reason)
-        self.metrics_port = self._metrics.port
         await self._server.start()
         self._own = own
         self._health.set_all(own, serving=healthy)
