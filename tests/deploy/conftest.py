@@ -32,6 +32,15 @@ def config(secrets: Path) -> Path:
     return secrets / "mesh" / "mesh.toml"
 
 
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A short path."""
+    made = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest.fixture(scope="package")
 def prefix() -> Iterator[Path]:
     """What the image has in /opt/sessionmesh."""

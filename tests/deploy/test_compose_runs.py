@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,15 +25,6 @@ from tests.support.mesh_api import Caller, text_message
 
 WATCHERS = ("collector", "jaeger", "prometheus", "alertmanager", "node-exporter", "grafana")
 """Their programs are not on every machine, and no call waits for them."""
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A short path."""
-    made = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ EVERYTHING = (
 )
 TLS = ("tls.secretName=certificates",)
 WATCHED = ("monitoring.rules=true", "monitoring.dashboards=true")
-NODE_MIB, ACCOUNT_MIB = 57 + 14, 0.24
+NODE_MIB, ACCOUNT_MIB = 101, 0.24
 """What a session-node and its sidecar take without accounts, and for each of them: docs/benchmarks.md."""
 MIB = 1 << 20
 
@@ -143,6 +143,14 @@ def test_a_size_holds_its_accounts_with_one_node_away(size: str, config: Path) -
     assert (node.replicas - 1) * settings.node.capacity >= int(size)
     waiting = settings.session.node_outbox_bytes
     assert node.memory_bytes >= (NODE_MIB + ACCOUNT_MIB * settings.node.capacity) * MIB + waiting
+
+
+@sizes
+def test_a_size_has_the_settings_that_were_chosen_for_it(size: str) -> None:
+    lines = (ROOT / "deploy" / "settings" / f"{size}-accounts.env").read_text().splitlines()
+    chosen = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    values = yaml.safe_load(SIZES[size].read_text())
+    assert {"MESH_NODE_CAPACITY": str(values["sessionNode"]["capacity"]), **values["settings"]} == chosen
 
 
 def test_nodes_are_added_before_all_are_full() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,17 +26,14 @@ pytestmark = [pytest.mark.timed, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
-def deployed(prefix: Path) -> Iterator[RunningDeployment]:
+def deployed(folder: Path, prefix: Path) -> Iterator[RunningDeployment]:
     """A running deployment of the chart for 100 accounts, with the simulated network."""
     require_namespaces("what the chart starts")
-    folder = Path(tempfile.mkdtemp(prefix="sessionmesh-test-"))
-    folder.chmod(0o755)
     (folder / "logs").mkdir()
     site = Site(folder, link_programs(folder / "bin", programs_of_servers()), {"sessionmesh": prefix})
     with running(_cluster(), site, folder / "logs") as deployed:
         asyncio.run(until_settled(deployed))
         yield deployed
-    shutil.rmtree(folder)
 
 
 async def test_a_message_is_delivered(deployed: RunningDeployment) -> None:
