@@ -10,6 +10,7 @@ from tests.mutations.drivers import DRIVERS
 from tests.mutations.linked_devices import LINKED_DEVICES
 from tests.mutations.mutation import Mutation, latest
 from tests.mutations.notices import NOTICES
+from tests.mutations.process import PROCESS
 from tests.mutations.session_settings import SESSION_SETTINGS
 from tests.mutations.sidecar import SIDECAR
 from tests.mutations.subscriptions import SUBSCRIPTIONS
@@ -482,6 +483,7 @@ CATALOGUE = (
     *NOTICES,
     *CLIENTS,
     *DRIVERS,
+    *PROCESS,
     *SESSION_SETTINGS,
     *SIDECAR,
     *LINKED_DEVICES,
