@@ -51,7 +51,7 @@ def _copy(tree: Path) -> None:
     for name in filter(None, tracked.stdout.split("\0")):
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target)
+        shutil.copy2(ROOT / name, target, follow_symlinks=False)  # some lead to folders
     for made in ("gen", "gen-go"):
         if (ROOT / made).exists():
             (tree / made).symlink_to(ROOT / made)
