@@ -10,7 +10,7 @@ from mesh_core import ids
 from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, EtcdUnavailable
 from mesh_core.etcd.discovery import Registration, ServiceInfo, register
-from mesh_core.process.service import Stop
+from mesh_core.process.service import Stop, service_version
 from mesh_core.rpc.auth import KeyAuthenticator, KeyRow
 from mesh_core.rpc.server import Server
 from mesh_core.tasks import Supervisor
@@ -51,7 +51,11 @@ async def no_other_keys(key_id: UUID) -> KeyRow | None:
 async def _register(settings: Settings, etcd: Etcd, server: Server, supervisor: Supervisor) -> Registration:
     """Let routers find SimulatorService."""
     instance = ServiceInfo(
-        id=str(ids.new_uuid()), address=server.address, tls=bool(settings.server.tls_certificate)
+        id=str(ids.new_uuid()),
+        address=server.address,
+        tls=bool(settings.server.tls_certificate),
+        version=service_version(),
+        metrics=server.metrics_address,
     )
     try:
         return await register(etcd, settings.cluster.name, "simulator", instance, supervisor=supervisor)

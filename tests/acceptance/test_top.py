@@ -44,7 +44,7 @@ async def test_where_a_part_runs_etcd_knows_the_other_parts(
     ended = run_mesh_here(*there, "top", "--json", "--interval", "0.5", **named)
     seen = json.loads(ended.stdout)
     told = {part["name"].partition(" ")[0] for part in seen["parts"] if part["memory_bytes"]}
-    assert told == {"node-1", "node-2", "node-3", "router", "media", "webhook"}
+    assert told == {"node-1", "node-2", "node-3", "router", "media", "webhook", "simulator"}
     assert seen["webhooks"]["pending"] >= 0
 
 

@@ -162,19 +162,19 @@ async def test_parts_that_etcd_knows_are_asked_and_counted(
     etcd: str, cluster: str, postgres_url: str, free_port: int
 ) -> None:
     client, gone = patient_etcd_at(etcd), f"127.0.0.1:{free_port}"
-    for number, kind in enumerate(("webhook", "media"), 1):
+    for number, kind in enumerate(("webhook", "media", "simulator"), 1):
         service = ServiceInfo(id=f"{number}", address=gone, version="9.1.0", tls=kind == "media")
         key = f"/{cluster}/services/{kind}/{number}".encode()
         await client.put(key, msgspec.json.encode(service))
     named = {"MESH_ETCD_ENDPOINTS": etcd, "MESH_CLUSTER_NAME": cluster, "MESH_DATABASE_URL": postgres_url}
     found = await findings(named)
     assert any("2 processes may take 28 of" in one.seen for one in found if one.subject == "Postgres")
-    assert any("these 2 take TLS connections only" in one.seen for one in found if one.subject == "parts")
+    assert any("these 3 take TLS connections only" in one.seen for one in found if one.subject == "parts")
 
     await client.delete(f"/{cluster}/services/media/2".encode())
     await client.close()
     found = await findings(named)
-    assert wrong(found, f"webhook {gone}") == [f"{gone} UNAVAILABLE"]
+    assert wrong(found, "webhook") == [f"{gone} UNAVAILABLE"]
     [versions] = [one for one in found if one.subject == "versions"]
     assert (versions.verdict, "9.1.0" in versions.seen) == (Verdict.WARNING, True)
 

@@ -59,14 +59,15 @@ def version_findings(versions: Mapping[str, str], ours: str) -> list[Finding]:
 
 
 async def _health(name: str, part: RunningPart, tls: ChannelTls | None) -> Finding:
+    subject = name.removesuffix(f" {part.address}")
     async with _open(part, tls) as channel:
         try:
             status, reason = await _readiness(channel)
         except AioRpcError as error:
-            return wrong(name, f"{part.address} {error.code().name}", LOG)
+            return wrong(subject, f"{part.address} {error.code().name}", LOG)
     seen = f"{part.address} {health_pb2.HealthCheckResponse.ServingStatus.Name(status)} {part.version}"
     serving = status == health_pb2.HealthCheckResponse.SERVING
-    return judged(name, serving, seen.rstrip() + (f": {reason}" if reason else ""), LOG)
+    return judged(subject, serving, seen.rstrip() + (f": {reason}" if reason else ""), LOG)
 
 
 async def _readiness(channel: Channel, service: str = READINESS) -> tuple[_Status, str]:

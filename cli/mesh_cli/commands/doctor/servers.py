@@ -140,7 +140,7 @@ _ENCODE = "In it, @ / : ? # and % of a user or password are written %40 %2F %3A 
 async def _processes(parts: Parts) -> int | None:
     """How many use the database: all but the simulated network."""
     found = await parts
-    return len(found.keys() - {SIMULATOR}) if found is not None else None
+    return sum(name.partition(" ")[0] != SIMULATOR for name in found) if found is not None else None
 
 
 _SERVERS: dict[tuple[str, str], tuple[str, type[msgspec.Struct], Callable[[Any, Parts], Check]]] = {
