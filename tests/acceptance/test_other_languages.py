@@ -20,6 +20,8 @@ XDS_TARGETS = {
     "node": "xds:///sessionmesh-plain",  # gRPC for Node knows no route lookup
 }
 GOES_TO_THE_OWNER = ("go", "java")
+LONG = {"java": (pytest.mark.timed, pytest.mark.long)}
+"""Building the one program takes minutes."""
 OTHER_PERSON = "phone:+4915112345678"
 """Whom the programs write to first."""
 RESTART_SECONDS = 60.0
@@ -42,7 +44,7 @@ def environment(mesh: MeshProcess, tmp_path: Path) -> dict[str, str]:
     return {**clean_environment(), "GRPC_XDS_BOOTSTRAP": str(bootstrap)}
 
 
-@pytest.mark.parametrize("language", BUILDERS)
+@pytest.mark.parametrize("language", [pytest.param(name, marks=LONG.get(name, ())) for name in BUILDERS])
 async def test_a_program_works_over_the_plain_transport(
     language: str,
     tenant: Tenant,
@@ -58,7 +60,7 @@ async def test_a_program_works_over_the_plain_transport(
         assert await working.next("done") == mesh.address
 
 
-@pytest.mark.parametrize("language", XDS_TARGETS)
+@pytest.mark.parametrize("language", [pytest.param(name, marks=LONG.get(name, ())) for name in XDS_TARGETS])
 async def test_a_program_works_over_the_xds_transport(
     language: str,
     tenant: Tenant,
@@ -78,7 +80,7 @@ async def test_a_program_works_over_the_xds_transport(
 
 
 @pytest.mark.usefixtures("fleet_at_rest")
-@pytest.mark.parametrize("language", XDS_TARGETS)
+@pytest.mark.parametrize("language", [pytest.param(name, marks=LONG.get(name, ())) for name in XDS_TARGETS])
 async def test_no_call_over_the_xds_transport_fails_when_the_owner_is_killed(
     language: str,
     tenant: Tenant,

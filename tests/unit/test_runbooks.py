@@ -35,7 +35,7 @@ def test_every_command_of_a_runbook_can_be_typed() -> None:
 
 def refused(typed: str) -> str:
     """Why the command line takes no such words; empty: it does."""
-    command: Any = typer.main.get_command(app)
+    command = _mesh()
     words = shlex.split(typed)[1:]
     context = command.context_class(command)
     while hasattr(command, "get_command") and words and not words[0].startswith("-"):
@@ -49,6 +49,11 @@ def refused(typed: str) -> str:
     except Exception as error:  # click has one for each way to be wrong
         return str(error)
     return f"{rest} are too many" if rest else ""
+
+
+@cache
+def _mesh() -> Any:
+    return typer.main.get_command(app)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
