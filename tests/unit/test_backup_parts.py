@@ -123,6 +123,26 @@ class TestStreams:
         await anext(stream)
         await stream.aclose()
 
+    async def test_storing_one_can_be_cancelled_in_the_middle(self, tmp_path: Path) -> None:
+        begun, more, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def slow() -> Bytes:
+            try:
+                begun.set()
+                await more.wait()
+                yield bytes(CHUNK_BYTES)
+            finally:
+                closed.set()
+
+        repository = await at(tmp_path)
+        storing = asyncio.create_task(repository.store("base", slow()))
+        await begun.wait()
+        storing.cancel()
+        asyncio.get_running_loop().call_soon(more.set)
+        with pytest.raises(asyncio.CancelledError):
+            await storing
+        assert closed.is_set()
+
 
 class TestObjects:
     async def test_files_are_put_back_few_at_a_time(self, tmp_path: Path) -> None:

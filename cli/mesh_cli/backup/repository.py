@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mesh_cli.backup import Damaged, Failed, Refused
 from mesh_cli.backup.records import Backup, StoredFile, decoded, encoded
-from mesh_cli.backup.streams import Bytes, Counted, of_bytes
+from mesh_cli.backup.streams import Bytes, Counted, of_bytes, read_by_others
 from mesh_core.errors import MeshError, StartupError
 from mesh_core.settings import StoreSettings
 from mesh_media.stores.named_stores import open_store
@@ -49,7 +49,7 @@ class Repository:
         """Stores all of it, or nothing. `expected_bytes`: as much as it may be, where that is gigabytes."""
         counted = Counted()
         try:
-            async with aclosing(counted.of(chunks)) as passing:
+            async with read_by_others(counted.of(chunks)) as passing:
                 await self._store.put(name, passing, expected_bytes)
         except MeshError as error:
             raise Failed(f"{name} cannot be stored: {error}") from None

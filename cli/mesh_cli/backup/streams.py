@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ CHUNK_BYTES = 256 * 1024
 _LEVEL = 1
 _GZIP = 31
 _WAITING = 4
+_CLOSE_SECONDS = 10.0
 
 
 async def sealed(plain: Bytes, recipient: str) -> Bytes:
@@ -68,10 +69,34 @@ class Counted:
         return self._digest.hexdigest()
 
     async def of(self, chunks: Bytes) -> Bytes:
-        async for chunk in chunks:
-            self.size += len(chunk)
-            self._digest.update(chunk)
-            yield chunk
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                self.size += len(chunk)
+                self._digest.update(chunk)
+                yield chunk
+
+
+@asynccontextmanager
+async def read_by_others(chunks: Bytes) -> AsyncIterator[Bytes]:
+    """A stream that is closed at the end, also when whoever reads it was cancelled in the middle of a chunk:
+    that one still comes, seconds later at most, and then the stream can be closed.
+    """
+    try:
+        yield chunks
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await _close(chunks)
+
+
+async def _close(chunks: Bytes) -> None:
+    while True:
+        try:
+            await chunks.aclose()
+        except RuntimeError:  # somebody still reads
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 async def of_bytes(content: bytes) -> Bytes:
