@@ -57,6 +57,11 @@ def test_machines_that_are_too_small_are_told_with_what_they_need() -> None:
         assert "a machine needs" in one.remark
 
 
+def test_more_messages_than_one_postgres_takes_fit_nowhere() -> None:
+    for one in deployments_of(demand(1_000, 2_000_000_000)):
+        assert not one.fits, one.name
+
+
 def test_what_is_kept_grows_with_messages_and_files_and_etcd_with_neither() -> None:
     quiet = storage_of(demand(100, 1_000, media_per_day=10))
     busy = storage_of(demand(100, 2_000, media_per_day=20))

@@ -50,16 +50,20 @@ def settings_file(accounts: int) -> str:
     return f"deploy/settings/{fitting[0]}-accounts.env" if fitting else ""
 
 
-def parts_cores(demand: Demand) -> float:
-    """Cores of routers, Postgres, etcd, Redis and webhook in the busiest hour, with room beside."""
-    cpu = ROUTER_CPU.value + POSTGRES_CPU.value + REST_CPU.value
-    return demand.messages_per_second * cpu / BUSY_SHARE
+def postgres_cores(demand: Demand) -> float:
+    """In the busiest hour, with room beside; all of them in one server."""
+    return demand.messages_per_second * POSTGRES_CPU.value / BUSY_SHARE
+
+
+def _parts_cores(demand: Demand) -> float:
+    """Of routers, webhook, etcd and Redis."""
+    return demand.messages_per_second * (ROUTER_CPU.value + REST_CPU.value) / BUSY_SHARE
 
 
 def _one_machine(demand: Demand, fleet: FleetNeed) -> Deployment:
     memory = fleet.nodes * node_limit(fleet.node_bytes)
     memory += sum(each.replicas * each.memory for each in ONE_MACHINE.values())
-    cores = fleet.nodes * fleet.node_cores + parts_cores(demand) + RESERVED_CORES
+    cores = fleet.nodes * fleet.node_cores + _parts_cores(demand) + postgres_cores(demand) + RESERVED_CORES
     fits = _fits(demand, memory, cores) and fleet.nodes <= 9
     name = "one machine (Compose, systemd)" if fleet.nodes == 2 else "one machine (systemd)"
     remark = "its loss takes all accounts offline until it is back, or restored"
@@ -78,7 +82,7 @@ def _swarm(demand: Demand, fleet: FleetNeed) -> Deployment:
     """A session-node on each machine, with a share of the other parts; and three machines of servers."""
     spread = max(fleet.nodes, 2)
     memory = max(_beside_node(fleet, spread), *SERVER_MACHINES)
-    cores = max(fleet.node_cores + parts_cores(demand) / spread + RESERVED_CORES, parts_cores(demand))
+    cores = max(fleet.node_cores + _parts_cores(demand) / spread + RESERVED_CORES, postgres_cores(demand))
     fits = _fits(demand, memory, cores)
     remark = (
         f"of {spread} machines with session-nodes one may be lost; of {len(SERVER_MACHINES)} with servers, "
@@ -102,7 +106,8 @@ def _kubernetes(demand: Demand, fleet: FleetNeed) -> Deployment:
     usable = demand.machine_bytes * (1 - SYSTEM_SHARE)
     workers = max(fleet.nodes, ceil((fleet.working * node + rest) / usable) + 1, 3)
     memory = _beside_node(fleet, workers - 1)
-    cores = fleet.node_cores + parts_cores(demand) / (workers - 1) + RESERVED_CORES
+    each = fleet.node_cores + _parts_cores(demand) / (workers - 1) + RESERVED_CORES
+    cores = max(each, postgres_cores(demand))  # which is beside them, on such a machine
     fits = _fits(demand, memory, cores)
     remark = "workers, one of which may be lost; beside them Postgres, etcd, Redis and S3, as you run them"
     return Deployment(
@@ -127,9 +132,9 @@ def _fits(demand: Demand, memory: int, cores: float) -> bool:
 
 
 def _too_small(demand: Demand, memory: int, cores: float) -> str:
-    needed = ceil(memory / (1 - SYSTEM_SHARE) / 2**30)
+    needed, at_least = ceil(memory / (1 - SYSTEM_SHARE) / 2**30), ceil(cores)
     return (
-        f"does not fit: a machine needs {max(needed, 1)} GiB and {ceil(cores)} cores"
+        f"does not fit: a machine needs {needed} GiB and {at_least} core{'s' if at_least > 1 else ''}"
         if not _fits(demand, memory, cores)
         else "does not fit: systemd's units are for nine session-nodes on a machine at most"
     )
