@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from mesh_cli.commands.doctor import etcd, findings, machine, objects, parts, postgres, redis
+from mesh_cli.commands.doctor.asking import ask_all
 from mesh_cli.commands.doctor.findings import Finding, Verdict
-from mesh_cli.commands.doctor.servers import named_servers
+from mesh_cli.commands.doctor.servers import Named, named_servers
+from mesh_cli.commands.target import Target
 from mesh_wire.etcd import admin_pb2, rpc_pb2
 
 GIB = 1024**3
@@ -249,6 +251,21 @@ async def test_a_server_that_never_answers_and_an_odd_answer_are_findings(
     found = [one for check in (silent(), odd()) for one in await findings.in_time("Redis", check)]
     assert [one.verdict for one in found] == [Verdict.WRONG, Verdict.WRONG]
     assert "verysecret" not in repr(found)
+
+
+async def test_servers_are_asked_at_once() -> None:
+    met = asyncio.Event()
+
+    async def waits(_settings: object, _parts: object) -> list[Finding]:
+        await met.wait()
+        return [findings.good("first", "answered")]
+
+    async def meets(_settings: object, _parts: object) -> list[Finding]:
+        met.set()
+        return [findings.good("second", "answered")]
+
+    asked = await ask_all([Named("first", None, waits), Named("second", None, meets)], {}, Target(), None)
+    assert {"first", "second"} <= {one.subject for one in asked if one.verdict is Verdict.GOOD}
 
 
 def test_what_is_open_to_others_is_told_unless_the_network_is_private() -> None:
