@@ -23,6 +23,7 @@ from mesh_cli.backup import Refused, making
 from mesh_cli.backup.archive import follow
 from mesh_cli.backup.log_files import is_whole
 from mesh_cli.backup.records import decoded, encoded
+from mesh_cli.backup.recovery import OLD_SETTINGS
 from mesh_cli.backup.settings import ArchiveSettings, settings_from
 from mesh_cli.backup.verifying import unbroken
 from mesh_cli.embedded import EmbeddedPostgres
@@ -104,6 +105,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
     )
     made_place = Place(folder, url, made.stdout.strip())
     await made_place.execute("CREATE TABLE proof (word text)")
+    await made_place.execute("ALTER SYSTEM SET archive_command = 'of the old machine'")
     backed_up = await made_place.run("backup", "run")
     assert backed_up.exit_code == 0, backed_up.stderr
     yield made_place
@@ -472,6 +474,9 @@ async def test_a_data_directory_is_made_for_a_server_of_ones_own(
     assert ended.exit_code == 0, ended.stderr
     assert (data / "PG_VERSION").exists()
     assert not (data / "recovery.signal").exists()
+    assert "archive_command" not in (data / "postgresql.auto.conf").read_text()
+    assert "of the old machine" in (data / OLD_SETTINGS).read_text()
+    assert OLD_SETTINGS in ended.stderr
     assert (tmp_state / "files" / "a" / "photo").exists()
     again = await place.run("restore", "--key", str(place.key), "--data", str(data), repository=copy)
     assert again.exit_code == REFUSED

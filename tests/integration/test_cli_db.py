@@ -93,3 +93,15 @@ async def test_no_key_is_made_for_what_is_no_tenant(postgres_url: str, tenant: s
     ended = await mesh_db(postgres_url, "rotate-key", tenant)
     assert ended.exit_code == 1
     assert problem in ended.stderr
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_database_is_adopted_once_and_a_late_resend_is_refused(postgres_url: str) -> None:
+    first = await mesh_db(postgres_url, "adopt", "--restored")
+    assert (first.exit_code, first.stdout) == (0, "The database is adopted, under generation 2.\n")
+    again = await mesh_db(postgres_url, "adopt", "--restored")
+    assert again.exit_code == 0
+    assert "nothing is changed" in again.stdout
+    late = await mesh_db(postgres_url, "adopt", "--restored", "--resend")
+    assert late.exit_code != 0
+    assert "leave it out" in late.stderr
