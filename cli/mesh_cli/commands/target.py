@@ -15,7 +15,7 @@ from rich.markup import escape
 from mesh_cli.commands.terminal import Terminal
 from mesh_cli.embedded.environment import call_loopback_directly
 from mesh_cli.up.state import MeshFile, default_state, running_mesh
-from mesh_client import Client, MeshCallError, connect
+from mesh_client import Client, MeshCallError, Tls, connect
 
 EXIT_FAILED = 1
 EXIT_NO_MESH = 69
@@ -30,6 +30,7 @@ class Target:
     address: str = ""
     api_key: str = ""
     state: Path | None = None
+    tls: Tls | None = None
 
     @property
     def state_directory(self) -> Path:
@@ -64,9 +65,29 @@ def remember_target(
             "Default: ~/.local/state/sessionmesh.",
         ),
     ] = None,
+    tls_ca: Annotated[
+        str,
+        typer.Option(
+            envvar="MESH_TLS_CA",
+            show_default=False,
+            help="Call the router with TLS. A PEM file with who signed its certificate, or the word system.",
+        ),
+    ] = "",
+    tls_certificate: Annotated[
+        str,
+        typer.Option(
+            envvar="MESH_TLS_CERTIFICATE",
+            show_default=False,
+            help="A PEM file to show to a router that asks callers for a certificate; with --tls-key.",
+        ),
+    ] = "",
+    tls_key: Annotated[
+        str,
+        typer.Option(envvar="MESH_TLS_KEY", show_default=False, help="The certificate's key, a PEM file."),
+    ] = "",
 ) -> None:
     """Keep the options that stand before the command."""
-    context.obj = Target(address, api_key, state)
+    context.obj = Target(address, api_key, state, _tls(tls_ca, tls_certificate, tls_key))
 
 
 def local_mesh(target: Target) -> MeshFile | None:
@@ -88,7 +109,7 @@ def call(context: typer.Context, work: Callable[[Client], Awaitable[T]]) -> T:
             EXIT_NO_MESH,
         )
     try:
-        return asyncio.run(_with_client(address, api_key, work))
+        return asyncio.run(_with_client(address, api_key, target.tls, work))
     except MeshCallError as error:
         fail(_sentence(error), EXIT_FAILED)
 
@@ -99,9 +120,33 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-async def _with_client(address: str, api_key: str, work: Callable[[Client], Awaitable[T]]) -> T:
-    async with connect(address, api_key, transport="plain") as client:
+async def _with_client(
+    address: str, api_key: str, tls: Tls | None, work: Callable[[Client], Awaitable[T]]
+) -> T:
+    async with connect(address, api_key, tls=tls, transport="plain") as client:
         return await work(client)
+
+
+def _tls(ca: str, certificate: str, key: str) -> Tls | None:
+    """What the options say of TLS; None: none of it. Raises `typer.BadParameter`."""
+    if bool(certificate) != bool(key):
+        raise typer.BadParameter("--tls-certificate and --tls-key belong together")
+    if not ca:
+        if certificate:
+            raise typer.BadParameter("--tls-certificate needs --tls-ca: a file, or the word system")
+        return None
+    return Tls(
+        ca=None if ca == "system" else _pem("--tls-ca", ca),
+        certificate=_pem("--tls-certificate", certificate) if certificate else None,
+        key=_pem("--tls-key", key) if key else None,
+    )
+
+
+def _pem(option: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{option}: {path} cannot be read: {error.strerror}") from None
 
 
 def _sentence(error: MeshCallError) -> str:

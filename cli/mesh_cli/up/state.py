@@ -150,7 +150,7 @@ def running_mesh(state: Path) -> MeshFile | None:
     """The mesh that runs on this state directory, or None."""
     try:
         found: dict[str, Any] = json.loads((state / "mesh.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # none, or another user's
         return None
     parts = {name: Part(**part) for name, part in found.pop("parts").items()}
     mesh = MeshFile(parts=parts, **found)

@@ -14,7 +14,7 @@ from mesh_cli.commands.fleet.show import alarm_text
 from mesh_cli.commands.running_parts import ClusterInEtcd, RunningPart, local_parts, registered_parts
 from mesh_cli.commands.target import Target
 from mesh_cli.up.state import MeshFile
-from mesh_client import MeshCallError, PermissionDenied, Unauthenticated, connect
+from mesh_client import MeshCallError, PermissionDenied, Tls, Unauthenticated, connect
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import BadSettings, ServerSettings, read
 from sessionmesh.admin.v1 import fleet_pb2
@@ -36,7 +36,7 @@ async def ask_all(
     found = await asyncio.gather(
         *(ask(server, asyncio.shield(parts)) for server in named),
         in_time("parts", _part_findings(asyncio.shield(parts), environment)),
-        *([in_time("calls", _router(address, key))] if address and key else []),
+        *([in_time("calls", _router(address, key, target.tls))] if address and key else []),
     )
     return [finding for some in found for finding in some]
 
@@ -67,10 +67,10 @@ async def _part_findings(parts: Parts, environment: Mapping[str, str]) -> list[F
     return await part_findings(known, tls)
 
 
-async def _router(address: str, key: str) -> list[Finding]:
+async def _router(address: str, key: str, tls: Tls | None) -> list[Finding]:
     """The way that callers take, and the alarms that are on."""
     try:
-        async with connect(address, key, transport="plain") as client:
+        async with connect(address, key, tls=tls, transport="plain") as client:
             fleet = await client.fleet.GetCapacity(fleet_pb2.GetCapacityRequest(), timeout=ROUTER_SECONDS)
     except PermissionDenied:
         return [good("calls", f"{address} answers; an administrator's key would show alarms, too")]
