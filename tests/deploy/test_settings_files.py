@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mesh_cli.plan import Demand
 from mesh_cli.plan.deployments import SIZES, fleet_of
@@ -75,6 +76,18 @@ def test_postgres_takes_the_connections_of_all_parts(size: int, config: Path) ->
     pool = read_by("router", size, config).database.pool_size
     layout = ONE_MACHINE if size <= 500 else PARTS
     assert connections(fleet.nodes, layout, pool) <= int(most)
+
+
+@pytest.mark.parametrize("size", [100, 500, 7_000])
+def test_the_chart_has_as_many_nodes_and_as_large_ones(size: int) -> None:
+    chart = DEPLOY / "helm" / "sessionmesh"
+    default, own = (
+        yaml.safe_load((chart / f"{name}.yaml").read_text())["sessionNode"]
+        for name in ("values", f"values-{size}")
+    )
+    node = default | own
+    assert node["capacity"] == int(settings_of(size)["MESH_NODE_CAPACITY"])
+    assert node["replicas"] == fleet_of(Demand(size, 100 * size, 0, 30, WHATSAPP_WEB, 32 * GIB, 8)).nodes
 
 
 @pytest.mark.parametrize("size", [100, 500])
