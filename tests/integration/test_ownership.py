@@ -246,7 +246,9 @@ async def test_a_node_cut_off_from_both_stops_before_others_take_over(mesh: Mesh
     await until(lambda: mesh.board.count("a") == 0)
     assert not a.ownership.running()
     assert "cut off" in a.ended
+    assert await a.ownership.unready() == "it holds no shards: its lease is lost, etcd does not answer"
     await until(lambda: mesh.all_run(b))
+    assert await b.ownership.unready() == ""
 
 
 async def test_a_blocked_event_loop_costs_no_session(mesh: Mesh) -> None:
