@@ -24,6 +24,9 @@ from mesh_core.sizing.figures import (
     ETCD_BYTES,
     LOG_BYTES,
     LOGIN_CPU,
+    OTHERS,
+    OTHERS_BYTES,
+    OTHERS_CORES,
     POSTGRES_CPU,
     REST_CPU,
     ROUTER_CPU,
@@ -74,6 +77,7 @@ def plan(
     console.print(_storage(demand, storage))
     for line in _unknown(demand):
         console.print(f"- {line}", markup=False)
+    console.print(f"\n{_others(demand, fleet)}", markup=False)
     console.print("\nMeasured (docs/benchmarks.md):", markup=False)
     for figure in _figures(figures):
         console.print(f"- {_amount(figure)}: {figure.what}. {figure.source}.", markup=False)
@@ -151,6 +155,15 @@ def _unknown(demand: Demand) -> Iterator[str]:
             f"Files cross the network of the mesh three times, in, to the store and out: "
             f"{bytes_text(crossing)} a day."
         )
+
+
+def _others(demand: Demand, fleet: FleetNeed) -> str:
+    """What a gateway of today would take for as many accounts."""
+    return (
+        f"Beside it: {bytes_text(round(OTHERS_BYTES))} and {OTHERS_CORES:.3f} cores an account, "
+        f"{bytes_text(round(demand.accounts * OTHERS_BYTES))} and {demand.accounts * OTHERS_CORES:,.1f} cores for all, "
+        f"where session-nodes take {bytes_text(fleet.nodes * fleet.node_bytes)} here. By {OTHERS}; not measured by us."
+    )
 
 
 def _figures(figures: DriverFigures) -> tuple[Figure, ...]:

@@ -106,3 +106,10 @@ ETCD_BYTES = Figure(
     "8627cf3f",
     "mesh up --nodes 3",
 )
+
+OTHERS = (
+    "WAHA's guide to scaling, August 2024: 500 sessions without a browser on one server of 3 cores and 30 GB"
+)
+OTHERS_BYTES = 30e9 / 500
+OTHERS_CORES = 3 / 500
+"""What a gateway of one process asks for, for each account, as its makers say."""
