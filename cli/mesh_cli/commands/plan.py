@@ -159,10 +159,11 @@ def _unknown(demand: Demand) -> Iterator[str]:
 
 def _others(demand: Demand, fleet: FleetNeed) -> str:
     """What a gateway of today would take for as many accounts."""
+    memory, cores = bytes_text(round(demand.accounts * OTHERS_BYTES)), demand.accounts * OTHERS_CORES
     return (
         f"Beside it: {bytes_text(round(OTHERS_BYTES))} and {OTHERS_CORES:.3f} cores an account, "
-        f"{bytes_text(round(demand.accounts * OTHERS_BYTES))} and {demand.accounts * OTHERS_CORES:,.1f} cores for all, "
-        f"where session-nodes take {bytes_text(fleet.nodes * fleet.node_bytes)} here. By {OTHERS}; not measured by us."
+        f"{memory} and {cores:,.1f} cores for all, where session-nodes take "
+        f"{bytes_text(fleet.nodes * fleet.node_bytes)} here. By {OTHERS}; not measured by us."
     )
 
 
