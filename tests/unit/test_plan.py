@@ -91,7 +91,7 @@ def test_a_plan_fits_a_terminal_and_tells_where_its_figures_are_from() -> None:
     assert "6 session-nodes with MESH_NODE_CAPACITY=1400" in shown.stdout
     assert "deploy/settings/7000-accounts.env" in shown.stdout
     assert "Not measured: the real network" in shown.stdout
-    assert "Beside it: 57 MiB and 0.006 cores an account" in shown.stdout
+    assert "Beside it: 57.2 MiB and 0.006 cores an account" in shown.stdout
     assert "bench message" in shown.stdout
 
 
