@@ -21,6 +21,7 @@ from mesh_cli.backup.records import Backup, StoredFile, decoded, encoded
 from mesh_cli.backup.recovery import OLD_SETTINGS, set_old_settings_aside
 from mesh_cli.backup.repository import Backups, Repository
 from mesh_cli.backup.restoring import choose
+from mesh_cli.backup.source import client_address
 from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, of_bytes, opened, sealed
 from mesh_cli.backup.verifying import unbroken
 from mesh_core.settings import StoreSettings
@@ -81,6 +82,26 @@ def days(count: int) -> list[Backup]:
 
 def undamaged(backups: list[Backup]) -> Backups:
     return Backups(tuple(backups), ())
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("postgresql://mesh:a%40secret@db:5432/mesh", "postgresql://mesh@db:5432/mesh"),
+        (
+            "postgresql://mesh:a@secret@one,two/mesh?sslmode=require",
+            "postgresql://mesh@one,two/mesh?sslmode=require",
+        ),
+        (
+            "postgresql://mesh@db/mesh?password=a%40secret&sslmode=require",
+            "postgresql://mesh@db/mesh?sslmode=require",
+        ),
+        ("postgresql:///mesh?host=/run&password=a%40secret", "postgresql:///mesh?host=/run"),
+    ],
+)
+def test_programs_get_the_password_where_other_users_do_not_see_it(url: str, address: str) -> None:
+    shown, environment = client_address(url)
+    assert (shown, environment["PGPASSWORD"]) == (address, "a@secret")
 
 
 class TestStreams:

@@ -59,6 +59,21 @@ def test_settings_do_not_print_what_is_secret() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://mesh:very@secret@db/mesh",  # which drivers take
+        "postgresql://mesh@db/mesh?password=very@secret&sslmode=require",
+        "postgresql://mesh@db/mesh?sslmode=require&sslpassword=very%40secret",
+    ],
+)
+def test_a_password_is_known_wherever_a_url_may_have_it(url: str) -> None:
+    database = DatabaseSettings(url=url)
+    assert "secret" not in repr(database)
+    assert "db/mesh" in repr(database)
+    assert "very@secret" in set(secrets_of(database))
+
+
+@pytest.mark.parametrize(
     ("said", "shown"),
     [
         ("password authentication failed: data@base", "password authentication failed: ***"),

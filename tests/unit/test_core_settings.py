@@ -229,6 +229,13 @@ def test_passwords_in_addresses_are_not_shown() -> None:
     assert "hunter2" not in refusal(MESH_REDIS_URL="http://user:hunter2@127.0.0.1")
 
 
+@pytest.mark.parametrize("password", ["hunter2/ss", "hunter2#ss", "hunter2?ss", "[hunter2"])
+def test_a_password_that_breaks_a_url_is_refused_with_how_to_write_it(password: str) -> None:
+    said = refusal(MESH_DATABASE_URL=f"postgresql://mesh:{password}@127.0.0.1/mesh")
+    assert "MESH_DATABASE_URL='postgresql://mesh:***@127.0.0.1/mesh' cannot be read as a URL" in said
+    assert "%2F" in said
+
+
 def test_the_mesh_key_is_not_the_administrators() -> None:
     same = "k" * 20
     assert "must differ" in refusal(MESH_AUTH_MESH_KEY=same, MESH_AUTH_BOOTSTRAP_KEY=same)

@@ -227,8 +227,8 @@ def test_a_bad_setting_is_told_without_its_secret_and_the_other_servers_are_aske
 def test_a_url_that_its_password_breaks_is_told_without_it() -> None:
     named, [finding, *_] = named_servers({"MESH_REDIS_URL": "redis://mesh:very/secret@cache/0"})
     assert (named, finding.verdict) == ([], Verdict.WRONG)
-    assert finding.seen == "MESH_REDIS_URL cannot be read as a URL"
-    assert "very" not in repr(finding)
+    assert finding.seen.startswith("MESH_REDIS_URL='redis://mesh:***@cache/0' cannot be read as a URL")
+    assert not {word for word in ("very", "secret") if word in repr(finding)}
 
 
 def test_several_hosts_of_one_postgres_are_a_url() -> None:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import asyncpg
 
@@ -111,11 +111,13 @@ async def base_backup(connection: asyncpg.Connection, url: str, major: int) -> B
 def client_address(url: str) -> tuple[str, dict[str, str]]:
     """A URL for Postgres' programs, and the environment with the password: all users see arguments."""
     parts = urlsplit(url)
-    password = unquote(parts.password or "")
+    asked = [one.partition("=") for one in parts.query.split("&") if one]
+    password = parts.password or next((value for name, _, value in asked if name == "password"), "")
+    query = "&".join(f"{name}={value}" for name, _, value in asked if name != "password")
     user, _, place = parts.netloc.rpartition("@")
     name = user.partition(":")[0]
-    address = urlunsplit(parts._replace(netloc=f"{name}@{place}" if name else place))
-    return address, {"PGPASSWORD": password, "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    address = f"{parts.scheme}://{f'{name}@' if name else ''}{place}{parts.path}{query and f'?{query}'}"
+    return address, {"PGPASSWORD": unquote(password), "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
 
 
 def postgres_program(name: str, major: int) -> Path:

@@ -26,8 +26,8 @@ def is_secret(key: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """A URL without its password; any other text as it is."""
-    return _PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    """A URL without its passwords; any other text as it is."""
+    return _ASKED.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}@", text))
 
 
 def secrets_of(settings: Any) -> Iterator[str]:
@@ -42,9 +42,9 @@ def secrets_of(settings: Any) -> Iterator[str]:
                     yield from secrets_of(each)
         elif is_secret(name):
             yield from filter(None, [value] if isinstance(value, str) else value)
-        elif isinstance(value, str) and _PASSWORD.search(value):
-            password = urlsplit(value).password or ""
-            yield from (password, unquote(password))
+        elif isinstance(value, str) and "://" in value:
+            for password in (urlsplit(value).password or "", *(found[2] for found in _ASKED.finditer(value))):
+                yield from {password, unquote(password)} - {""}
 
 
 def _shown(name: str, value: object) -> str:
@@ -54,4 +54,6 @@ def _shown(name: str, value: object) -> str:
 
 
 _SECRET = re.compile(r"_keys?$|(^|_)(password|secret|token)$")
-_PASSWORD = re.compile(r"(://[^:@/]*):[^@/]*@")
+# Up to the last @: drivers take passwords with an @ in them, too, and a / may be in one that none takes.
+_PASSWORD = re.compile(r"(://[^:@/]*):\S*@")
+_ASKED = re.compile(r"([?&]\w*password=)([^&#\s]+)")

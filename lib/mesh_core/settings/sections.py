@@ -12,6 +12,7 @@ import os
 import re
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -268,6 +269,15 @@ def _check_url(key: str, url: str, schemes: tuple[str, ...]) -> None:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in schemes or not rest:
         raise InvalidSetting(key, f"must be {allowed}")
+    try:
+        for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:  # a / in a password makes a port of what is before it
+        raise InvalidSetting(
+            key,
+            "cannot be read as a URL: in it, @ / : ? # and % of a user or password are written %40 %2F %3A "
+            "%3F %23 %25",
+        ) from None
 
 
 def _check_readable(key: str, path: str) -> None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from mesh_cli.commands.doctor.collector import check_collector
 from mesh_cli.commands.doctor.etcd import check_etcd
-from mesh_cli.commands.doctor.findings import Finding, good, in_time, judged, place_of, wrong
+from mesh_cli.commands.doctor.findings import Finding, good, in_time, judged, wrong
 from mesh_cli.commands.doctor.objects import check_objects
 from mesh_cli.commands.doctor.postgres import check_postgres
 from mesh_cli.commands.doctor.redis import check_redis
@@ -80,12 +79,7 @@ def named_servers(environment: Mapping[str, str]) -> tuple[list[Named], list[Fin
         except BadSettings as error:
             findings.append(wrong("settings", str(error), "The parts end with exit code 64 for it."))
             continue
-        if _is_readable(getattr(getattr(settings, section), key)):
-            named.append(Named(subject, settings, ask))
-        else:
-            findings.append(
-                wrong("settings", f"MESH_{section}_{key}".upper() + " cannot be read as a URL", _ENCODE)
-            )
+        named.append(Named(subject, settings, ask))
     missing = [
         subject for subject, _, _ in _SERVERS.values() if subject not in {one.subject for one in named}
     ]
@@ -112,16 +106,6 @@ def _exposures(named: list[Named], environment: Mapping[str, str]) -> Iterator[F
             yield judged("network", private, f"{variable} {problem}", remedy)
 
 
-def _is_readable(url: object) -> bool:
-    """Whether it is a URL, where it is one text: a / in a password makes a port of what is before it."""
-    try:
-        for host in place_of(url).split(",") if isinstance(url, str) else ():
-            _ = urlsplit(f"//{host}").port
-    except ValueError:
-        return False
-    return True
-
-
 def _file(environment: Mapping[str, str]) -> dict[str, Any]:
     path = environment.get("MESH_CONFIG")
     return tomllib.loads(Path(path).read_text(encoding="utf-8")) if path else {}
@@ -132,9 +116,6 @@ def _variable(section: str, key: str, environment: Mapping[str, str]) -> str | N
     if given is None and section == "telemetry":
         return environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     return given
-
-
-_ENCODE = "In it, @ / : ? # and % of a user or password are written %40 %2F %3A %3F %23 %25."
 
 
 async def _processes(parts: Parts) -> int | None:
