@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -20,8 +21,12 @@ from mesh_cli.commands.doctor.asking import ask_all
 from mesh_cli.commands.doctor.findings import Finding, Verdict
 from mesh_cli.commands.doctor.servers import named_servers
 from mesh_cli.commands.target import Target
+from mesh_core.database import Database
 from mesh_core.etcd import EtcdRefused
 from mesh_core.etcd.discovery import ServiceInfo
+from mesh_core.ids import new_uuid
+from mesh_core.sealing import PostgresDataKeys, Sealer
+from mesh_core.settings import DatabaseSettings, SecretsSettings
 from tests.conftest import S3
 from tests.support.otlp_receiver import otlp_receiver
 from tests.support.servers import UnsyncedEtcd, patient_etcd_at
@@ -112,6 +117,23 @@ async def test_a_wrong_password_and_a_database_that_is_not_there_are_told(postgr
         [seen] = wrong(found, "Postgres")
         assert words in seen
         assert "verysecret" not in repr(found)
+
+
+async def test_master_keys_that_do_not_open_what_is_there_are_told(postgres_url: str) -> None:
+    own, another = (base64.b64encode(bytes([byte]) * 32).decode() for byte in (1, 2))
+    database = await Database.open(DatabaseSettings(url=postgres_url))
+    tenant = new_uuid()
+    await database.pool.execute("INSERT INTO tenant (id, external_id) VALUES ($1, 'acme')", tenant)
+    await Sealer(PostgresDataKeys(database), SecretsSettings(master_key=own)).load(tenant)
+    await database.close()
+    told = {}
+    for key in (own, another):
+        found = await findings({"MESH_DATABASE_URL": postgres_url, "MESH_SECRETS_MASTER_KEY": key})
+        [told[key]] = [(one.verdict, one.seen) for one in found if one.subject == "keys"]
+    assert told == {
+        own: (Verdict.GOOD, "the master keys open those of 1 of 1 tenants"),
+        another: (Verdict.WRONG, "the master keys open those of 0 of 1 tenants"),
+    }
 
 
 async def test_a_schema_of_another_release_and_a_role_without_rights_are_told(postgres_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -17,11 +18,13 @@ from mesh_core.database import Database
 from mesh_core.database.identity import ForeignDatabase
 from mesh_core.etcd import Etcd, follow
 from mesh_core.etcd.discovery import ServiceInfo, register
+from mesh_core.ids import new_uuid
 from mesh_core.ownership.keys import ClusterKeys, NodeInfo, NodeState, encode
 from mesh_core.process import surroundings
 from mesh_core.process.service import service_version
 from mesh_core.process.surroundings import UnfitNeighbour, check_neighbours, check_surroundings
-from mesh_core.settings import DatabaseSettings
+from mesh_core.sealing import PostgresDataKeys, Sealer, WrongMasterKey, check_master_keys
+from mesh_core.settings import DatabaseSettings, SecretsSettings
 from mesh_core.tasks import Supervisor
 from mesh_router.__main__ import OLDEST_SCHEMA
 from tests.support.eventually import eventually
@@ -135,6 +138,28 @@ async def test_a_foreign_database_is_refused_before_anything_else_is_looked_at(
     await database.pool.execute("UPDATE cluster_identity SET system_identifier = 42")
     with pytest.raises(ForeignDatabase):
         await check_surroundings(database, client, cluster, OLDEST_SCHEMA)
+
+
+async def sealed(database: Database, master_key: str) -> None:
+    """A tenant whose data key that master key wraps."""
+    tenant = new_uuid()
+    await database.pool.execute(
+        "INSERT INTO tenant (id, external_id) VALUES ($1, $2)", tenant, f"t-{tenant.hex}"
+    )
+    await Sealer(PostgresDataKeys(database), SecretsSettings(master_key=master_key)).load(tenant)
+
+
+async def test_a_master_key_that_opens_nothing_is_refused(database: Database) -> None:
+    old, new = (base64.b64encode(bytes([byte]) * 32).decode() for byte in (1, 2))
+    await check_master_keys(database, SecretsSettings(master_key=new))  # nothing is sealed yet
+    await sealed(database, old)
+    with pytest.raises(WrongMasterKey, match="MESH_SECRETS_PREVIOUS_MASTER_KEYS"):
+        await check_master_keys(database, SecretsSettings(master_key=new))
+    await check_master_keys(database, SecretsSettings(master_key=new, previous_master_keys=(old,)))
+    await sealed(database, new)
+    with capture_logs() as logs:  # one tenant's key that is lost ends no other's sessions
+        await check_master_keys(database, SecretsSettings(master_key=new))
+    assert [(entry["tenants"], entry["of"]) for entry in logs] == [(1, 2)]
 
 
 async def test_an_etcd_that_is_away_is_no_reason_to_refuse(cluster: str) -> None:

@@ -29,6 +29,13 @@ PROCESS = (
         "tests/integration/test_refusals_at_start.py -k foreign",
     ),
     Mutation(
+        "a session-node's refusal of a database that it cannot open",
+        "lib/mesh_core/sealing/master_keys.py",
+        "if found.closed == found.tenants:",
+        "if False:",
+        "tests/integration/test_refusals_at_start.py -k master_key",
+    ),
+    Mutation(
         "a clock that is behind",
         f"{_PROCESS}/surroundings.py",
         "if abs(off) > MOST_SECONDS_OFF:",

@@ -32,7 +32,7 @@ from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.peers import PeerPool
 from mesh_core.rpc.server import Server
 from mesh_core.rpc.tls import ChannelTls, client_context
-from mesh_core.sealing import PostgresDataKeys, Sealer
+from mesh_core.sealing import PostgresDataKeys, Sealer, check_master_keys
 from mesh_core.tasks import Supervisor
 from mesh_core.usage.writer import UsageWriter
 from mesh_session_node.calls.account_call import AccountCalls
@@ -95,6 +95,7 @@ async def main(settings: SessionNodeSettings, stop: Stop) -> None:
         etcd = Etcd(settings.etcd)
         cluster = settings.cluster.name
         await check_surroundings(database, etcd, cluster, OLDEST_SCHEMA)
+        await check_master_keys(database, settings.secrets)
         await maintenance.prepare(database)
         media = ServiceDirectory(etcd, cluster, "media", supervisor=supervisor)
         await media.start()

@@ -20,7 +20,7 @@ from mesh_core.rpc.audit import AuditLog
 from mesh_core.rpc.auth import KeyAuthenticator, api_key_lookup
 from mesh_core.rpc.limits import Entry
 from mesh_core.rpc.server import Server
-from mesh_core.sealing import PostgresDataKeys, Sealer
+from mesh_core.sealing import PostgresDataKeys, Sealer, check_master_keys
 from mesh_core.signal import Signal
 from mesh_core.tasks import Supervisor
 from mesh_core.usage.writer import UsageWriter
@@ -55,6 +55,7 @@ async def main(settings: WebhookServiceSettings, stop: Stop) -> None:
     database = await Database.open(settings.database)
     etcd = Etcd(settings.etcd)
     await check_surroundings(database, etcd, settings.cluster.name, OLDEST_SCHEMA)
+    await check_master_keys(database, settings.secrets)
     listener = EventListener(database)
     due = Listener(database, DELIVERIES_CHANNEL)
     reader = await EventReader.open(database, listener)

@@ -33,7 +33,8 @@ from mesh_core.database.migrations import newest_schema
 from mesh_core.database.pool import OLDEST_POSTGRES
 from mesh_core.process.exposure import is_local
 from mesh_core.process.surroundings import MOST_SECONDS_OFF
-from mesh_core.settings import DatabaseSettings
+from mesh_core.sealing import Openness, openness
+from mesh_core.settings import DatabaseSettings, SecretsSettings
 
 SUBJECT = "Postgres"
 SLOW_SECONDS = (0.02, 0.25)
@@ -62,9 +63,11 @@ class Server:
 
 
 async def check_postgres(
-    settings: DatabaseSettings, processes: Callable[[], Awaitable[int | None]]
+    settings: DatabaseSettings, keys: SecretsSettings, processes: Callable[[], Awaitable[int | None]]
 ) -> list[Finding]:
-    """Ask the server; `processes` says how many of the mesh use it, as far as somebody knows."""
+    """Ask the server; `processes` says how many of the mesh use it, as far as somebody knows. Whether `keys`
+    open what it has is told where there is a master key.
+    """
     url = settings.direct_url or settings.url
     at = urlsplit(url)
     place = f"{place_of(url) or 'socket'}{at.path}"
@@ -76,7 +79,11 @@ async def check_postgres(
         return [wrong(SUBJECT, f"{place} {told(error)}", NO_ANSWER)]
     try:
         server = await _server(connection)
-        findings = [*server_findings(place, server), *await _contents(connection), *await _slots(connection)]
+        findings = [
+            *server_findings(place, server),
+            *await _contents(connection, keys),
+            *await _slots(connection),
+        ]
         findings += connection_findings(server, await processes(), settings.pool_size)
         if (data := server.settings.get("data_directory")) and is_local(at.hostname or ""):
             findings += _disk(Path(data))
@@ -123,6 +130,12 @@ def schema_finding(version: int, newest: int) -> Finding:
     return judged("schema", version == newest, seen, "Run `mesh db migrate`.")
 
 
+def key_finding(found: Openness) -> Finding:
+    """Whether the master keys open the tenants' data keys."""
+    seen = f"the master keys open those of {found.tenants - found.closed} of {found.tenants} tenants"
+    return judged("keys", not found.closed, seen, _CLOSED)
+
+
 async def _server(connection: asyncpg.Connection) -> Server:
     seconds = await fastest(partial(connection.fetchval, "SELECT 1"))
     before, sent = time.time(), time.monotonic()
@@ -161,8 +174,8 @@ async def _pooler(url: str) -> Finding:
     return good("PgBouncer", f"{place} answers in {milliseconds(took)}")
 
 
-async def _contents(connection: asyncpg.Connection) -> list[Finding]:
-    """The schema, whose it is, and what the role may do with it."""
+async def _contents(connection: asyncpg.Connection, keys: SecretsSettings) -> list[Finding]:
+    """The schema, whose it is, who opens it, and what the role may do with it."""
     known = await connection.fetchval("SELECT to_regclass('alembic_version')")
     version = int(await connection.fetchval("SELECT version_num FROM alembic_version") or 0) if known else 0
     findings = [schema_finding(version, newest_schema())]
@@ -177,6 +190,8 @@ async def _contents(connection: asyncpg.Connection) -> list[Finding]:
     if version and await connection.fetchval(_FOREIGN):
         remedy = "Stop whatever uses the original, then run `mesh db adopt`."
         findings.append(wrong("schema", "the database was restored from another server", remedy))
+    if version and keys.master_key and not rights["forbidden"]:
+        findings.append(key_finding(await openness(connection, keys)))
     return findings
 
 
@@ -213,6 +228,7 @@ _DURABLE = {
     "full_page_writes": "its files may be damaged when the machine loses power",
 }
 _READ = [*_DURABLE, "data_directory"]
+_CLOSED = "Set the master key of before, or name it in MESH_SECRETS_PREVIOUS_MASTER_KEYS."
 _CONNECTIONS = "Raise max_connections, or put PgBouncer in between (MESH_DATABASE_PGBOUNCER)."
 _STATE = """SELECT pg_is_in_recovery() AS standby, (SELECT count(*)::int FROM pg_stat_activity
     WHERE backend_type = 'client backend') AS used,

@@ -26,6 +26,7 @@ from mesh_core.settings import (
     NetworkSettings,
     ObjectsSettings,
     RedisSettings,
+    SecretsSettings,
     TelemetrySettings,
     read,
 )
@@ -34,8 +35,19 @@ Parts = Awaitable[dict[str, RunningPart] | None]
 Check = Awaitable[list[Finding]]
 
 
+class _MasterKeys(SecretsSettings, frozen=True, kw_only=True):
+    """Those of parts that open credentials; the others have none."""
+
+    master_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.master_key:
+            super().__post_init__()
+
+
 class _Postgres(msgspec.Struct, frozen=True, kw_only=True):
     database: DatabaseSettings
+    secrets: _MasterKeys
 
 
 class _Redis(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +141,7 @@ _SERVERS: dict[tuple[str, str], tuple[str, type[msgspec.Struct], Callable[[Any, 
     ("database", "url"): (
         "Postgres",
         _Postgres,
-        lambda own, parts: check_postgres(own.database, partial(_processes, parts)),
+        lambda own, parts: check_postgres(own.database, own.secrets, partial(_processes, parts)),
     ),
     ("redis", "url"): ("Redis", _Redis, lambda own, _: check_redis(own.redis)),
     ("objects", "url"): ("objects", _Objects, lambda own, _: check_objects(own.objects)),
