@@ -14,9 +14,10 @@ LOGGER = """
 import os, structlog
 from mesh_core.process.logs import configure
 from mesh_core.settings import TelemetrySettings
+from mesh_core.telemetry.redaction import Redaction
 
 os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
-configure("a-service", TelemetrySettings(log_format="json"))
+configure("a-service", TelemetrySettings(log_format="json"), Redaction())
 structlog.get_logger().error("there is no room for this")
 print("goes on", flush=True)
 """
