@@ -133,7 +133,7 @@ def _service(workload: Object, objects: Sequence[Object]) -> Service:
         pause_seconds=float(pause),
         stop_seconds=float(pod.get("terminationGracePeriodSeconds", 30) - pause),
         hostname=_hostname(workload, name, objects),
-        memory_bytes=_bytes(container["resources"]["limits"]["memory"]),
+        memory_bytes=quantity(container["resources"]["limits"]["memory"]),
         read_only=bool(container["securityContext"]["readOnlyRootFilesystem"]),
         ends=workload["kind"] == "Job",
         replicas=int(workload["spec"].get("replicas", 1)),
@@ -216,5 +216,6 @@ def _published(workload: Object, container: Object, objects: Sequence[Object]) -
     }
 
 
-def _bytes(quantity: str) -> int:
-    return int(quantity[:-2]) * _UNITS[quantity[-2:]]
+def quantity(text: str) -> int:
+    """The bytes that Kubernetes writes so, such as 10Gi."""
+    return int(text[:-2]) * _UNITS[text[-2:]]

@@ -16,6 +16,7 @@ from tests.deploy.helm_chart import (
     labels_of,
     of_kind,
     pod_of,
+    quantity,
     read_chart,
     selects,
     with_servers,
@@ -128,8 +129,20 @@ def _of_part(
     spool = getattr(getattr(settings, "media", None), "spool", "")
     if spool and spool not in {mount.target for mount in service.mounts if not mount.read_only}:
         yield f"cannot write to {spool}"
+    yield from _room(pod, container, getattr(settings, "media", None))
     asked = rules.addresses_of(settings) + _traces(settings)
     yield from findings_of_policies(workload, listening, {parts.port(address) for address in asked}, objects)
+
+
+def _room(pod: Object, container: Object, media: Any) -> Iterator[str]:
+    """A pod is ended once a volume has more than its limit: what fills one must stay below."""
+    limits = {volume["name"]: volume["emptyDir"] for volume in pod["volumes"] if "emptyDir" in volume}
+    for name, volume in limits.items():
+        if "sizeLimit" not in volume:
+            yield f"{name} may fill the machine's disk"
+    places = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    if media and not 0 < media.spool_bytes < quantity(limits[places[media.spool]]["sizeLimit"]):
+        yield "is ended when many files come at once"
 
 
 def _has_certificates(service: Service) -> bool:

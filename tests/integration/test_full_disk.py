@@ -14,7 +14,7 @@ from mesh_cli.embedded import EmbeddedEtcd, EmbeddedPostgres, EmbeddedRedis, Emb
 from mesh_cli.up.state import MeshFile, StateDirectory
 from mesh_core.disk import DiskFull
 from mesh_core.settings import ObjectsSettings
-from mesh_media.processing.spool import spool_upload
+from mesh_media.processing.spool import SpoolFolder, spool_upload
 from mesh_media.stores.named_stores import open_store
 from sessionmesh.v1 import media_pb2
 
@@ -90,7 +90,7 @@ async def test_an_upload_without_room_for_its_temporary_file_is_told_so(full_dis
         options=media_pb2.StorageOptions(sha256=hashlib.sha256(CHUNK * 4).digest()),
     )
     with pytest.raises(DiskFull, match="the disk of the media service's temporary files is full"):
-        async with spool_upload(frames(), header, str(full_disk)):
+        async with spool_upload(frames(), header, SpoolFolder(str(full_disk))):
             pass
     assert [path.name for path in full_disk.iterdir()] == ["filler"]  # noqa: ASYNC240 - of a memory disk
 

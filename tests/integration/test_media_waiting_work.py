@@ -15,6 +15,7 @@ from mesh_core.errors import ResourceExhausted, Unavailable
 from mesh_core.ids import new_uuid
 from mesh_core.settings import DatabaseSettings
 from mesh_media.ingest.later import Later
+from mesh_media.processing.spool import SpoolFolder
 from mesh_media.repository import media_repository
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import FETCH, NewMedia, NewWork, WorkRow
@@ -118,4 +119,4 @@ class Notifier:
 def later(work: WorkRepository) -> Later:
     nothing: Any = None
     notifier: Any = Notifier()
-    return Later(nothing, work, nothing, nothing, nothing, notifier, "")
+    return Later(nothing, work, nothing, nothing, nothing, notifier, SpoolFolder(""))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mesh_core import ids
+from mesh_core.disk import DiskFull
 from mesh_core.errors import DeadlineExceeded, InvalidField, ResourceExhausted, StartupError
 from mesh_core.rpc.auth import Identity, Role
 from mesh_core.tasks import Supervisor
@@ -23,10 +24,13 @@ from mesh_media.ingest.intake import Intake
 from mesh_media.ingest.room import Rooms
 from mesh_media.processing import spool
 from mesh_media.processing.processor import ProcessingLimits, Processor
+from mesh_media.processing.spool import SpoolFolder
 from mesh_media.repository.rows import NewFile, NewMedia
 from sessionmesh.v1 import media_pb2
 from tests.support.eventually import eventually
 
+FOLDER_BYTES = 10_000_000
+"""What all files on their way in may have together."""
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 4
 CALLER = Identity(Role.TENANT, ids.new_uuid(), "key", frozenset())
 MESH = Identity(Role.MESH, CALLER.tenant_id, "", frozenset())
@@ -99,7 +103,14 @@ def store() -> Store:
 
 @pytest.fixture
 async def uploads(store: Store, tmp_path: Path) -> AsyncIterator[Uploads]:
-    limits = IngestLimits(4_000_000, timedelta(hours=1), timedelta(), str(tmp_path), workers=1, fetches=1)
+    limits = IngestLimits(
+        4_000_000,
+        timedelta(hours=1),
+        timedelta(),
+        SpoolFolder(str(tmp_path), FOLDER_BYTES),
+        workers=1,
+        fetches=1,
+    )
     processor = Processor(
         ProcessingLimits(1_000_000, side=100, quality=75, pictures=1, films=1, folder=str(tmp_path))
     )
@@ -376,3 +387,46 @@ def test_what_a_killed_process_left_is_deleted_and_not_what_a_running_one_has(tm
 def test_a_folder_for_temporary_files_that_is_missing_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="temporary files"), spool.own_folder(str(tmp_path / "missing")):
         pass
+
+
+async def pieces(*sizes: int) -> AsyncIterator[bytes]:
+    for size in sizes:
+        yield bytes(size)
+
+
+async def test_files_together_have_no_more_than_their_folder_may(tmp_path: Path) -> None:
+    folder = SpoolFolder(str(tmp_path), 1_000)
+    async with spool.spool(pieces(600), 2_000, folder) as first:
+        with pytest.raises(DiskFull):
+            async with spool.spool(pieces(300, 300), 2_000, folder):
+                pytest.fail("there was no room for it")
+        async with spool.spool(pieces(400), 2_000, folder) as second:
+            assert (first.size, second.size) == (600, 400)
+    async with spool.spool(pieces(1_000), 2_000, folder) as third:  # all of it was given back
+        assert third.size == 1_000
+
+
+async def test_without_a_limit_the_disk_is_the_limit(tmp_path: Path) -> None:
+    async with spool.spool(pieces(*[1_000_000] * 20), 2**30, SpoolFolder(str(tmp_path))) as file:
+        assert file.size == 20_000_000
+
+
+async def test_an_upload_that_has_no_room_is_told_when_to_come_again(uploads: Uploads, store: Store) -> None:
+    waiting, sent = 0, 3 * [bytes(1_000_000)]
+
+    async def slow() -> AsyncIterator[media_pb2.UploadMediaRequest]:
+        nonlocal waiting
+        async for frame in frames(header(size_bytes=4_000_000), *sent):
+            yield frame
+        waiting += 1
+        await asyncio.Event().wait()
+
+    slow_ones = [asyncio.create_task(uploads.receive(slow(), CALLER)) for _ in range(3)]
+    await eventually(lambda: waiting == 3)
+    with pytest.raises(DiskFull) as refused:
+        await uploads.receive(frames(header(size_bytes=3_000_000), *sent), CALLER)
+    assert refused.value.retry_after
+    for one in slow_ones:
+        one.cancel()
+    await asyncio.wait(slow_ones)
+    assert not store.rows

@@ -35,7 +35,7 @@ from mesh_media.ingest.web import Web
 from mesh_media.migration.migrations import Migrations
 from mesh_media.migration.scans import Scans
 from mesh_media.processing.processor import ProcessingLimits, Processor
-from mesh_media.processing.spool import own_folder
+from mesh_media.processing.spool import SpoolFolder, own_folder
 from mesh_media.repository.expiry_repository import ExpiryRepository
 from mesh_media.repository.limit_repository import LimitRepository
 from mesh_media.repository.media_repository import MediaRepository
@@ -159,7 +159,7 @@ def _ingest_limits(settings: MediaSettings) -> IngestLimits:
         max_bytes=settings.max_bytes,
         lifetime=timedelta(seconds=settings.upload_seconds),
         grace=timedelta(seconds=settings.delete_grace_seconds),
-        folder=settings.spool,
+        folder=SpoolFolder(settings.spool, settings.spool_bytes),
         workers=settings.image_workers + settings.film_workers,
         fetches=settings.fetches,
     )

@@ -12,6 +12,7 @@ from mesh_core.settings import (
     ClusterSettings,
     DatabaseSettings,
     EtcdSettings,
+    InvalidSetting,
     LimitsSettings,
     LinksSettings,
     NetworkSettings,
@@ -34,12 +35,17 @@ class MediaSettings(msgspec.Struct, frozen=True, kw_only=True):
     image_workers: Positive = 2
     film_workers: Positive = 1
     spool: str = ""
+    spool_bytes: Annotated[int, Meta(ge=0)] = 0
     fetches: Positive = 16
     fetch_allow_http: bool = False
     fetch_allow_private_addresses: bool = False
     delete_grace_seconds: Seconds = 60.0
     upload_seconds: Seconds = 3600.0
     sweep_seconds: Annotated[float, Meta(gt=0)] = 15.0
+
+    def __post_init__(self) -> None:
+        if 0 < self.spool_bytes < self.max_bytes:
+            raise InvalidSetting("spool_bytes", "must be 0, or at least MESH_MEDIA_MAX_BYTES")
 
 
 class MediaServiceSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,6 +69,12 @@ replicas: {{ $found.spec.replicas }}
 {{- end }}
 {{- end }}
 
+{{/* How many bytes a quantity such as 10Gi is. */}}
+{{- define "sessionmesh.bytes" -}}
+{{- $units := dict "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mul (regexFind "^[0-9]+" .) (get $units (regexFind "[A-Z]i$" .)) -}}
+{{- end }}
+
 {{/* A part that serves: (list . "router" its-values), from the pod's metadata on. */}}
 {{- define "sessionmesh.part" -}}
 {{- $root := index . 0 -}}
@@ -129,6 +135,9 @@ spec:
         {{- if eq $part "media" }}
         - name: MESH_MEDIA_SPOOL
           value: /var/spool/sessionmesh
+        # Three quarters of the volume, the rest is for what is made of files: a pod whose volume has more than its limit is ended.
+        - name: MESH_MEDIA_SPOOL_BYTES
+          value: {{ div (mul 3 (include "sessionmesh.bytes" $values.spool)) 4 | quote }}
         {{- end }}
       ports:
         - {name: grpc, containerPort: 7600}

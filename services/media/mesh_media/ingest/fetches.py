@@ -15,7 +15,7 @@ from mesh_media.ingest.later import BACKOFF, Later, announcement_of, with_fault
 from mesh_media.ingest.room import Rooms
 from mesh_media.ingest.web import NotFetched, Web
 from mesh_media.processing.file_types import hinted_type
-from mesh_media.processing.spool import TooLarge, spool
+from mesh_media.processing.spool import SpoolFolder, TooLarge, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.rows import WorkRow
 from sessionmesh.v1 import media_pb2
@@ -33,7 +33,7 @@ class Fetches:
         process: Callable[[], None],
         *,
         max_bytes: int,
-        folder: str,
+        folder: SpoolFolder,
     ) -> None:
         """`process` is told of files that are there, and to be processed."""
         self._media = media

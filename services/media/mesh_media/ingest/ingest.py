@@ -19,6 +19,7 @@ from mesh_media.ingest.policies import Policies
 from mesh_media.ingest.room import Rooms
 from mesh_media.ingest.web import Web
 from mesh_media.processing.processor import Processor
+from mesh_media.processing.spool import SpoolFolder
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.object_repository import ObjectRepository
 from mesh_media.repository.rows import FETCH, PROCESS
@@ -33,15 +34,15 @@ TENANTS_AT_ONCE = 4
 class IngestLimits:
     """What files may be, and how many are worked on.
 
-    A file has at most `max_bytes`, and as long as `lifetime` to come; meanwhile it is in `folder`, or where
-    the system keeps temporary files. What it no longer needs is deleted after `grace`. This process works on
-    `workers` of a tenant and fetches `fetches` at once, beside the uploads that are awaited.
+    A file has at most `max_bytes`, and as long as `lifetime` to come; meanwhile it is in `folder`. What it no
+    longer needs is deleted after `grace`. This process works on `workers` of a tenant and fetches `fetches`
+    at once, beside the uploads that are awaited.
     """
 
     max_bytes: int
     lifetime: timedelta
     grace: timedelta
-    folder: str
+    folder: SpoolFolder
     workers: int
     fetches: int
 

@@ -17,7 +17,7 @@ from mesh_media.ingest.intake import Intake
 from mesh_media.ingest.metrics import count_failure
 from mesh_media.ingest.room import Room, Rooms
 from mesh_media.processing.processed import Refused
-from mesh_media.processing.spool import SpooledFile, spool
+from mesh_media.processing.spool import SpooledFile, SpoolFolder, spool
 from mesh_media.repository.media_repository import MediaRepository
 from mesh_media.repository.references import ObjectGone
 from mesh_media.repository.rows import MediaRow, WorkRow
@@ -43,9 +43,9 @@ class Later:
         intake: Intake,
         store: ObjectStore,
         notifier: Notifier,
-        folder: str,
+        folder: SpoolFolder,
     ) -> None:
-        """Files that are processed are in temporary ones in `folder`, or where the system keeps them."""
+        """Files that are processed are in temporary ones in `folder`."""
         self._media = media
         self._work = work
         self._rooms = rooms

@@ -8,12 +8,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mesh_core.disk import naming_full_disk
+from mesh_core.disk import DiskFull, naming_full_disk
 from mesh_core.errors import DeadlineExceeded, InvalidField, StartupError
 from mesh_media.processing.file_types import SNIFFED_BYTES
 from sessionmesh.v1 import media_pb2
@@ -27,6 +27,7 @@ START_SECONDS = 30.0
 LEAST_RATE = 64 * 1024
 """A whole file has `START_SECONDS`, and one more for each `LEAST_RATE` bytes."""
 _OWN = "sessionmesh-media-"
+_TEMPORARY_FILES = "the media service's temporary files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,39 @@ class SpooledFile:
 
 class TooLarge(Exception):
     """More bytes come than may be."""
+
+
+class SpoolFolder:
+    """A folder for files on their way in, "" for where the system keeps temporary files. They may have `most`
+    bytes together; 0: as many as its disk takes.
+
+    A process that may use less than there is, as of a pod's volume with a limit, is never told that it is
+    full: it is ended.
+    """
+
+    def __init__(self, path: str, most: int = 0) -> None:
+        self.path = path
+        self._most = most
+        self._taken = 0
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Yields what takes so many bytes more, all of which are given back when the block ends. It raises
+        `DiskFull` where there is no room for them.
+        """
+        own = 0
+
+        def take(size: int) -> None:
+            nonlocal own
+            if self._most and self._taken + size > self._most:
+                raise DiskFull(_TEMPORARY_FILES)
+            self._taken += size
+            own += size
+
+        try:
+            yield take
+        finally:
+            self._taken -= own
 
 
 async def next_frame(frames: Frames, until: float | None = None) -> media_pb2.UploadMediaRequest | None:
@@ -79,20 +113,22 @@ def own_folder(folder: str) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def spool(pieces: AsyncIterator[bytes], most: int, folder: str) -> AsyncIterator[SpooledFile]:
+async def spool(pieces: AsyncIterator[bytes], most: int, folder: SpoolFolder) -> AsyncIterator[SpooledFile]:
     """Writes all `pieces` to a temporary file in `folder`, which is deleted when the block ends.
 
     Raises `TooLarge` for more than `most` bytes, `DiskFull`, and what `pieces` does.
     """
     with (
-        naming_full_disk("the media service's temporary files"),
-        tempfile.NamedTemporaryFile(dir=folder or None, prefix="upload-") as file,
+        naming_full_disk(_TEMPORARY_FILES),
+        folder.share() as take,
+        tempfile.NamedTemporaryFile(dir=folder.path or None, prefix="upload-") as file,
     ):
         digest, size, head = hashlib.sha256(), 0, b""
         async for piece in pieces:
             size += len(piece)
             if size > most:
                 raise TooLarge
+            take(len(piece))
             # Synchronous, because a piece is at most 1 MiB and goes to the page cache.
             digest.update(piece)
             file.write(piece)
@@ -104,7 +140,7 @@ async def spool(pieces: AsyncIterator[bytes], most: int, folder: str) -> AsyncIt
 
 @asynccontextmanager
 async def spool_upload(
-    frames: Frames, header: media_pb2.UploadHeader, folder: str, *, at_most: int | None = None
+    frames: Frames, header: media_pb2.UploadHeader, folder: SpoolFolder, *, at_most: int | None = None
 ) -> AsyncIterator[SpooledFile]:
     """Reads the chunks that follow the header, as `spool`. With `at_most` bytes the announced size is a hint,
     and who sends the file says how long it may take; without, it has that size, and comes in time for it.
