@@ -279,6 +279,26 @@ async def test_what_a_follower_received_and_never_stored_is_received_by_the_next
     assert unbroken(stored_segments(copy)) == len(stored_segments(copy)) >= 3
 
 
+async def test_the_server_hears_of_what_is_stored_also_when_it_has_ended_idle_connections(
+    place: Place, copy: Path
+) -> None:
+    others = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    kept = (
+        "SELECT pg_walfile_name(restart_lsn) AS first, pg_walfile_name(pg_current_wal_lsn()) AS now "
+        f"FROM pg_replication_slots WHERE slot_name = '{BACKUP_SLOT}'"
+    )
+
+    async def all_is_let_go() -> bool:
+        [slot] = await _on(place.url, kept)
+        return bool(slot["first"] >= before["now"])
+
+    async with followed(place, copy, place.url):
+        await place.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+        await place.write_segment()
+        [before] = await _on(place.url, kept)
+        await eventually(all_is_let_go, what="the slot to go on")
+
+
 async def test_two_do_not_follow_at_once(place: Place, copy: Path) -> None:
     settings = settings_from(ArchiveSettings, place.environment(copy))
     async with followed(place, copy, place.url):

@@ -16,22 +16,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import asyncpg
-
 from mesh_cli.backup import Failed
 from mesh_cli.backup.key_file import check_recipient
 from mesh_cli.backup.log_files import PARTIAL, SUFFIX, folder_of_log, is_history, is_whole, place, stored_log
 from mesh_cli.backup.records import Backup
 from mesh_cli.backup.repository import Repository
 from mesh_cli.backup.settings import ArchiveSettings
-from mesh_cli.backup.slot import LOST, make_slots, segment_is_stored
-from mesh_cli.backup.source import (
-    CLIENT,
-    CONNECT_SECONDS,
-    client_address,
-    held_source,
-    postgres_program,
-)
+from mesh_cli.backup.slot import LOST, make_slots, stored_until
+from mesh_cli.backup.source import client_address, held_source, postgres_program
 from mesh_cli.backup.streams import CHUNK_BYTES, Bytes, sealed
 from mesh_core.database.watch import RECEIVER_SLOT
 from mesh_parent import launcher
@@ -53,16 +45,11 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
         backups = (await repository.backups_of(facts.system_identifier, settings.backup.recipient)).whole
         program = str(postgres_program("pg_receivewal", facts.major))
     folder = Path(tempfile.mkdtemp(prefix="sessionmesh-log-"))  # of this user only
-    connection = await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, command_timeout=CONNECT_SECONDS, server_settings=CLIENT
-    )
-    follower = _Follower(
-        repository, connection, settings.backup.recipient, facts.system_identifier, folder, say
-    )
+    follower = _Follower(repository, url, settings.backup.recipient, facts.system_identifier, folder, say)
     address, environment = client_address(url)
     common = (f"--dbname={address}", "--no-password", f"--slot={RECEIVER_SLOT}")
     try:
-        await make_slots(connection)
+        await make_slots(url)
         await follower.begin(backups)
         process = await _started(program, environment, *common, f"--directory={folder}", "--no-loop")
         say("following the log")
@@ -75,7 +62,6 @@ async def follow(settings: ArchiveSettings, say: Say) -> None:
             with suppress(Failed, OSError):  # what came since the last look
                 await follower.look(all_of_it=True)
     finally:
-        connection.terminate()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -83,19 +69,20 @@ class _Follower:
     def __init__(
         self,
         repository: Repository,
-        connection: asyncpg.Connection,
+        url: str,
         recipient: str,
         system: int,
         folder: Path,
         say: Say,
     ) -> None:
         self._repository = repository
-        self._connection = connection
+        self._url = url
         self._recipient = recipient
         self._system = system
         self._folder = folder
         self._say = say
         self._newest = -1
+        self._stored = self._told = ""
         self._checked = False
         self._written: tuple[str, int] = ("", 0)
         self._partial_at = 0.0
@@ -139,7 +126,7 @@ class _Follower:
                 self._check_gap(file.name)
                 await self._store(file, file.name)
                 if not is_history(file.name):
-                    await segment_is_stored(self._connection, file.name)
+                    self._stored = file.name
                 file.unlink()
                 await self._repository.delete(self._name(f"{file.name}{PARTIAL}"))
         now = asyncio.get_running_loop().time()
@@ -154,6 +141,9 @@ class _Follower:
                     self._written, self._partial_at = state, now
             except FileNotFoundError:
                 continue  # it is whole now
+        if self._stored != self._told:  # last: a server that does not hear of it holds up nothing
+            await stored_until(self._url, self._stored)
+            self._told = self._stored
 
     def _check_gap(self, name: str) -> None:
         if self._checked or is_history(name):
