@@ -113,8 +113,10 @@ def run(service: str, settings: type[S], main: Callable[[S, Stop], Awaitable[Non
     logs.configure(service, loaded.telemetry, redaction)
     tracing.configure(service, loaded.telemetry)
     metrics_page.describe_process(service, service_version())
-    code = uvloop.run(_serve(main, loaded, redaction))
-    tracing.shutdown()
+    code, reason = uvloop.run(_serve(main, loaded))
+    tracing.shutdown()  # may still log something, before the reason
+    if reason:
+        _end(redaction.text(reason), code)
     sys.exit(code)
 
 
@@ -136,7 +138,8 @@ def _end(reason: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S, redaction: Redaction) -> int:
+async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S) -> tuple[int, str]:
+    """The exit code, and why the process could not start."""
     stop = Stop()
     loop = asyncio.get_running_loop()
     metrics_page.watch_loop(loop)
@@ -157,14 +160,13 @@ async def _serve(main: Callable[[S, Stop], Awaitable[None]], settings: S, redact
     try:
         await task
     except asyncio.CancelledError:
-        return killed or EXIT_FAILED
+        return killed or EXIT_FAILED, ""
     except StartupError as error:
-        sys.stderr.write(f"{redaction.text(str(error))}\n")
-        return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_UNAVAILABLE
+        return EXIT_MISCONFIGURED if isinstance(error, Misconfigured) else EXIT_UNAVAILABLE, str(error)
     except Exception:  # whatever it is, the process says so and ends
         logger.exception("the service failed")
-        return EXIT_FAILED
-    return EXIT_FAILED if stop.failed else 0
+        return EXIT_FAILED, ""
+    return EXIT_FAILED if stop.failed else 0, ""
 
 
 def service_version() -> str:
