@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh_cli.commands.metrics_pages import Page, parse_page
+from mesh_cli.commands.running_parts import named_services
 from mesh_cli.commands.terminal import Terminal
 from mesh_cli.commands.top.change import Change, quantile
 from mesh_cli.commands.top.snapshot import Reading, Snapshot, picture
 from mesh_cli.commands.top.view import View
+from mesh_core.etcd.discovery import ServiceInfo
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import session_pb2
 
@@ -48,6 +50,19 @@ def test_rates_of_all_parts_add_up_or_are_one_parts() -> None:
 
 def test_a_part_that_started_anew_has_counted_from_zero() -> None:
     assert change("a_total 1000", "a_total 20", started=2.0).rate("a_total") == 2.0
+
+
+def test_a_worker_is_never_taken_for_another_one_that_has_ended() -> None:
+    def workers(*numbers: int) -> list[tuple[str, ServiceInfo]]:
+        return [
+            ("router", ServiceInfo(id=f"id-{n}", address="mesh:7600", metrics=f"mesh:946{n}"))
+            for n in numbers
+        ]
+
+    [first, second, third] = named_services(workers(1, 2, 3))
+    assert (first, second) == ("router mesh:7600 9461", "router mesh:7600 9462")
+    assert [*named_services(workers(2, 3))] == [second, third]
+    assert [*named_services(workers(2))] == ["router mesh:7600"]
 
 
 def test_one_reading_has_no_rates() -> None:

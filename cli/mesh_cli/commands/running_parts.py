@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -39,21 +41,35 @@ def local_parts(mesh: MeshFile) -> dict[str, RunningPart]:
 async def registered_parts(settings: ClusterInEtcd) -> dict[str, RunningPart] | None:
     """The parts that live as etcd knows them, by name; None when it does not answer."""
     etcd, keys = Etcd(settings.etcd), ClusterKeys(settings.cluster.name)
-    services = keys.root + b"services/"
+    root = keys.root + b"services/"
     found: dict[str, RunningPart] = {}
     try:
         for entry in (await etcd.prefix(keys.nodes)).kvs:
             node = msgspec.json.decode(entry.value, type=NodeInfo)
             found[node.id] = RunningPart(node.address, node.metrics, node.version)
-        for entry in (await etcd.prefix(services)).kvs:
-            service = msgspec.json.decode(entry.value, type=ServiceInfo)
-            kind = entry.key.removeprefix(services).partition(b"/")[0].decode(errors="replace")
-            name = f"{kind} {service.address}"
-            if name in found:  # workers of a router share an address
-                name = f"{name} {service.id}"
-            found[name] = RunningPart(service.address, service.metrics, service.version, service.tls)
+        services = [
+            (
+                entry.key.removeprefix(root).partition(b"/")[0].decode(errors="replace"),
+                msgspec.json.decode(entry.value, type=ServiceInfo),
+            )
+            for entry in (await etcd.prefix(root)).kvs
+        ]
     except (MeshError, msgspec.MsgspecError):
         return None
     finally:
         await etcd.close()
+    return found | named_services(services)
+
+
+def named_services(services: Sequence[tuple[str, ServiceInfo]]) -> dict[str, RunningPart]:
+    """Services by kind and address. Workers of a router share these: each is named by the port of its metrics
+    page, too, which it keeps, so that one's name is never another's when that has ended.
+    """
+    sharing = Counter((kind, service.address) for kind, service in services)
+    found: dict[str, RunningPart] = {}
+    for kind, service in services:
+        name = f"{kind} {service.address}"
+        if sharing[kind, service.address] > 1:
+            name += f" {service.metrics.rpartition(':')[2] or service.id}"
+        found[name] = RunningPart(service.address, service.metrics, service.version, service.tls)
     return found
