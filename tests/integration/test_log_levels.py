@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from mesh_core.errors import ResourceExhausted
 from mesh_core.etcd import Etcd
-from mesh_core.process import logs
+from mesh_core.process import log_levels, logs
 from mesh_core.process.log_levels import LevelSet, follow_log_levels, set_log_level
 from mesh_core.tasks import Supervisor
 from tests.support.eventually import eventually
@@ -85,6 +86,14 @@ async def test_what_is_said_of_others_or_makes_no_sense_changes_nothing(
     await say(client, cluster, "all", "loud", "one")
     await say(client, cluster, "all", "debug", "two")
     await node.until({}, {"two": DEBUG})
+
+
+async def test_there_are_only_so_many_at_a_time(client: Etcd, cluster: str) -> None:
+    for number in range(log_levels.MOST):
+        await say(client, cluster, "all", "info", f"one{number}")
+    await say(client, cluster, "all", "debug", "one1")
+    with pytest.raises(ResourceExhausted, match="levels of logs are set"):
+        await say(client, cluster, "all", "debug", "another")
 
 
 async def test_a_level_ends_by_itself_in_a_part_that_is_cut_off_from_etcd(

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from mesh_cli.commands.output import print_table, show
 from mesh_cli.commands.target import fail
-from mesh_cli.commands.terminal import Terminal, say, visible
+from mesh_cli.commands.terminal import Terminal, say
+from mesh_core.visible_text import visible
 from sessionmesh.v1 import account_pb2
 
 DANGEROUS = {

@@ -59,3 +59,16 @@ def test_loggers_follow_at_once_and_fall_back(capsys: pytest.CaptureFixture[str]
     assert said() == [("mesh_core.etcd.follow", "detail"), *faults[:2], ("library.http", "detail"), faults[2]]
     logs.replace_levels({})
     assert said() == faults
+
+
+@pytest.mark.usefixtures("logging_put_back")
+@pytest.mark.parametrize("name", ["root", "library.with_a_level"])
+def test_what_has_a_level_of_its_own_has_it_again(name: str) -> None:
+    library = logging.getLogger(name)
+    library.setLevel(ERROR)
+    levels = Levels(INFO)
+    levels.replace({name: DEBUG})
+    levels.replace({name: INFO})
+    assert library.level == INFO
+    levels.replace({})
+    assert library.level == ERROR

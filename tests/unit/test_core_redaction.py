@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import sys
 from typing import Literal
 
 import msgspec
@@ -82,6 +83,9 @@ def test_a_password_is_known_wherever_a_url_may_have_it(url: str) -> None:
         ("sent to +4915112345678.", "sent to +49...78."),
         ("phone:+4915112345678", "phone:+49...78"),
         ("4915112345678@s.whatsapp.net", "491...78@s.whatsapp.net"),
+        ("of 4915112345678:12@s.whatsapp.net", "of 491...78:12@s.whatsapp.net"),
+        ("of 4915112345678.0:12@s.whatsapp.net", "of 491...78.0:12@s.whatsapp.net"),
+        ("GET /?to=%2B4915112345678&of=phone%3A4915112345678", "GET /?to=%2B...78&of=phone%3A491...78"),
         ("at 2031-05-04T03:00:00+00:00", "at 2031-05-04T03:00:00+00:00"),
         ("revision 123456789 of node-12345678", "revision 123456789 of node-12345678"),
     ],
@@ -103,6 +107,7 @@ def test_logs_have_no_secret_wherever_it_stands(
 
     logger = structlog.get_logger("test")
     logger.warning("data@base", one=["old-secret", {"deep": "secret-of-s3"}], odd=Odd(), count=3, of=None)
+    logger.warning("a name", names={"etcd-password": 1})
     logging.getLogger("library").error("cannot log in with %s", "etcd-password")
     try:
         raise ValueError("administrators-key")
@@ -119,3 +124,47 @@ def test_logs_have_no_secret_wherever_it_stands(
             3,
             None,
         )
+
+
+@pytest.mark.usefixtures("logging_put_back")
+def test_colours_hide_no_secret_and_no_number(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.configure("test", TelemetrySettings(), Redaction(SECRETS))
+    structlog.get_logger("test").warning("sent", to="+4915112345678", key=KEY)
+    said = capsys.readouterr().err
+    assert "\x1b[" in said
+    assert "+49...78" in said
+    assert "4915112345678" not in said
+    assert KEY not in said
+
+
+@pytest.mark.usefixtures("logging_put_back")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_strangers_texts_neither_move_the_terminal_nor_look_like_other_lines(
+    form: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("test", TelemetrySettings(log_format=form), Redaction())
+    text = "one\n2031-01-01 [info] all is well\x1b[2J\x9b2J\u202e"
+    structlog.get_logger("test").warning(text, fact=text, short="\x1b[2J", none=None)
+    logging.getLogger("library").error("%s", text)
+    try:
+        raise ValueError("\x1b[2J\x9b2J\u202e")
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+    said = capsys.readouterr().err
+    assert not set(said) & set("\x1b\x9b\u202e")
+    assert not [line for line in said.splitlines() if line.startswith("2031")]
+    if form == "json":
+        assert json.loads(said.splitlines()[0])["fact"] == text
+
+
+@pytest.mark.usefixtures("logging_put_back")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_nothing_that_is_logged_raises(
+    form: Literal["json", "console"], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("test", TelemetrySettings(log_format=form), Redaction())
+    structlog.get_logger("test").warning("half \ud800", half="\ud800", large=2**70)
+    assert "half" in capsys.readouterr().err

@@ -28,6 +28,8 @@ class Levels:
     def __init__(self, least: int) -> None:
         self._least = least
         self._set: dict[str, int] = {}
+        self._before: dict[str, int] = {}
+        """What the loggers of libraries that something is set for had of their own."""
         self._loggers: WeakSet[NamedLogger] = WeakSet()
 
     def factory(self, file: TextIO) -> Callable[..., NamedLogger]:
@@ -53,11 +55,13 @@ class Levels:
         """From now on these, by name, are set and no others; "" is for all loggers of Sessionmesh. A name
         counts for what is below it, and for a library's logger.
         """
-        for name in self._set.keys() - levels.keys() - {""}:
-            logging.getLogger(name).setLevel(logging.NOTSET)
+        for name in self._before.keys() - levels.keys():
+            logging.getLogger(name).setLevel(self._before.pop(name))
         for name, level in levels.items():
             if name:
-                logging.getLogger(name).setLevel(level)
+                library = logging.getLogger(name)
+                self._before.setdefault(name, library.level)  # the root's, too: without one it takes all
+                library.setLevel(level)
         self._set = dict(levels)
         for logger in self._loggers:
             logger.threshold = self.of(logger.name)

@@ -13,6 +13,7 @@ from contextlib import aclosing
 import msgspec
 import structlog
 
+from mesh_core.errors import ResourceExhausted
 from mesh_core.etcd import Etcd, Snapshot, follow
 from mesh_core.process import logs
 from mesh_core.process.levels import METHODS
@@ -20,6 +21,8 @@ from mesh_wire.etcd import kv_pb2
 
 logger = structlog.get_logger(__name__)
 
+MOST = 100
+"""Levels that are set at a time, in a cluster."""
 ALL = "all"
 KINDS = ("router", "session-node", "media", "webhook")
 
@@ -37,10 +40,17 @@ class LevelSet(msgspec.Struct, frozen=True, kw_only=True):
 
 async def set_log_level(etcd: Etcd, cluster: str, wanted: LevelSet, seconds: int) -> None:
     """Sets it for so many seconds, in place of what was set for the same loggers of the same part. Raises
-    `EtcdUnavailable`.
+    `EtcdUnavailable`, and `ResourceExhausted` where `MOST` others are set: every part follows all of them.
     """
-    lease = await etcd.grant(max(seconds, _LEAST_LEASE))
     key = _prefix(cluster) + f"{wanted.part}/{wanted.logger}".encode()
+    others = sum(kv.key != key for kv in (await etcd.prefix(_prefix(cluster))).kvs)
+    if others >= MOST:
+        raise ResourceExhausted(
+            f"{MOST} levels of logs are set: wait until some are over, or name loggers further up",
+            "QUOTA_EXCEEDED",
+            quota="log_levels",
+        )
+    lease = await etcd.grant(max(seconds, _LEAST_LEASE))
     await etcd.put(key, msgspec.json.encode(wanted), lease.id)
 
 

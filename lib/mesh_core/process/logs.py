@@ -1,10 +1,13 @@
 """Structured logs on stderr: JSON with the current trace, or a console form on a terminal.
 
+What strangers say is in them, and does nothing to the terminal that they are read on.
+
 Modules take `logger = structlog.get_logger(__name__)` and log an event in words with its facts as keywords.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -20,6 +23,7 @@ from mesh_core.process.levels import Levels, wrapper_class
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import tracing
 from mesh_core.telemetry.redaction import Redaction
+from mesh_core.visible_text import visible, visible_json, visible_line
 
 
 def configure(service: str, settings: TelemetrySettings, redaction: Redaction) -> None:
@@ -27,7 +31,7 @@ def configure(service: str, settings: TelemetrySettings, redaction: Redaction) -
     global _levels  # noqa: PLW0603 - a process has one set of logs
     level = getattr(logging, settings.log_level.upper())
     _levels = Levels(level)
-    json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
+    as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -36,15 +40,23 @@ def configure(service: str, settings: TelemetrySettings, redaction: Redaction) -
         _add_service(service),
         _add_trace,
     ]
-    # Tracebacks without local variables: those hold keys and message bodies.
-    tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-    console = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
+    # Tracebacks without local variables: those hold keys and message bodies. What must not be shown is taken
+    # out before there is a form: between colours nobody knows a number as one.
     rendered: list[Processor] = (
-        [tracebacks, redaction, structlog.processors.JSONRenderer(serializer=_dump)]
-        if json
-        else [console, _of_text(redaction)]
+        [
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            redaction,
+            structlog.processors.JSONRenderer(serializer=_dump),
+        ]
+        if as_json
+        else [
+            structlog.processors.ExceptionRenderer(),
+            redaction,
+            _show,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     )
     structlog.configure(
         processors=[*shared, *rendered],
@@ -78,11 +90,14 @@ def _add_service(service: str) -> Processor:
     return add
 
 
-def _of_text(redaction: Redaction) -> Processor:
-    def redact(_logger: WrappedLogger, _method: str, line: Any) -> str:
-        return redaction.text(line)
-
-    return redact
+def _show(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """An event is one line but for a traceback, so that nobody else's text looks like another event. Facts of
+    several lines the console form quotes.
+    """
+    shown = {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
+    if isinstance(shown.get("event"), str):
+        shown["event"] = visible_line(event["event"])
+    return shown
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -94,7 +109,11 @@ def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventD
 
 
 def _dump(event: dict[str, Any], **_options: Any) -> str:
-    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        line = orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a character, a number of more than 64 bits: nobody's log is to raise
+        return json.dumps(event, default=repr, skipkeys=True)
+    return visible_json(line)
 
 
 _levels = Levels(logging.INFO)

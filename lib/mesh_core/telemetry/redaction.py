@@ -39,7 +39,7 @@ class Redaction:
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, Mapping):
-            return {name: self._value(each) for name, each in value.items()}
+            return {self._value(name): self._value(each) for name, each in value.items()}
         if isinstance(value, Sequence | set | frozenset) and not isinstance(value, bytes):
             return [self._value(each) for each in value]
         return self.text(repr(value))
@@ -50,5 +50,9 @@ def _replacement(found: re.Match[str]) -> str:
     return f"{number[:3]}...{number[-2:]}" if number else HIDDEN
 
 
-_NUMBER = r"(?P<number>(?<![\w+])(?:\+|(?<=phone:))[0-9]{7,15}(?!\w)|(?<!\w)[0-9]{7,15}(?=@))"
+_NUMBER = (
+    r"(?P<number>(?<![\w+])(?:\+|(?<=phone:))[0-9]{7,15}(?!\w)"
+    r"|(?:%2[Bb]|(?<=phone%3A)|(?<=phone%3a))[0-9]{7,15}(?!\w)"  # in a URL
+    r"|(?<!\w)[0-9]{7,15}(?=(?:[.:_][0-9]{1,5}){0,2}@))"  # behind it may stand which of somebody's devices
+)
 _KEY = r"\b(?:smk|smadmin|smmesh|whsec)_[\w+/=-]{16,}"
