@@ -17,6 +17,7 @@ from aiohttp import ClientSession, web
 from minio import MinioAdmin
 from minio.credentials.credentials import Credentials
 from minio.credentials.providers import AssumeRoleProvider, StaticProvider
+from obstore.store import S3Store
 from structlog.testing import capture_logs
 
 from mesh_core.disk import DiskFull
@@ -219,7 +220,11 @@ async def test_a_bucket_may_be_named_in_the_host(
         return resolve("127.0.0.1" if host.endswith(DOMAIN) else host, *arguments, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", known)
-    monkeypatch.setenv("HTTP_PROXY", s3.endpoint)  # obstore asks no resolver of Python's
+    # obstore asks no resolver of Python's
+    there = {"allow_http": True, "proxy_url": s3.endpoint}
+    monkeypatch.setattr(
+        s3_store, "S3Store", lambda *at, **how: S3Store(*at, **how | {"client_options": there})
+    )
     named = S3(s3.endpoint.replace("127.0.0.1", DOMAIN), s3.access_key, s3.secret_key)
     store = await open_store(keyed(named, bucket, addressing="virtual"))
     made = await store.download_url("tenant/file", timedelta(minutes=1), "", "text/plain")

@@ -1,4 +1,4 @@
-"""The mesh's own calls and what it sends to the world use no proxy that the environment names."""
+"""The mesh's calls, files and traces, and what it sends to the world, use no proxy of the environment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mesh_core.etcd import Etcd
 from mesh_core.ids import new_uuid
 from mesh_core.rpc.channels import open_channel
+from mesh_core.settings import StoreSettings, TelemetrySettings
+from mesh_core.telemetry import tracing
+from mesh_media.stores.named_stores import open_store
 from mesh_session_node.journal import AccountRef
 from mesh_session_node.outbound.link_previews import LinkPreviews
 from mesh_webhook.deliveries.http_sender import HttpSender, OutgoingRequest
 from mesh_webhook.deliveries.settings import WebhookSettings
+from tests.conftest import S3
+from tests.support.otlp_receiver import otlp_receiver
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -63,6 +68,26 @@ async def test_calls_to_etcd_are_direct(etcd: str) -> None:
     client = Etcd.at(etcd)
     assert await client.get(b"/no-proxy/nothing") is None
     await client.close()
+
+
+@pytest.mark.slow
+async def test_files_go_to_the_store_directly(s3: S3) -> None:
+    settings = StoreSettings(
+        url="s3://no-proxy", endpoint=s3.endpoint, access_key=s3.access_key, secret_key=s3.secret_key
+    )
+    store = await open_store(settings)
+    await store.put("tenant/file", b"bytes")
+    assert await store.size("tenant/file") == 5
+
+
+def test_spans_go_to_the_collector_directly() -> None:
+    with otlp_receiver() as collector:
+        endpoint = TelemetrySettings(sample_ratio=1.0, otlp_endpoint=collector.endpoint)
+        tracing.configure("service", endpoint)
+        with tracing.span("mesh.node.send"):
+            pass
+        tracing.shutdown()
+        assert [span.name for span in collector.spans()] == ["mesh.node.send"]
 
 
 async def test_webhooks_are_posted_directly(site: str) -> None:

@@ -129,7 +129,12 @@ def _store(settings: StoreSettings, bucket: str, keys: Provider) -> S3Store:
     virtual, endpoint = _is_virtual(settings), urlsplit(_endpoint(settings))
     if virtual:  # obstore wants the bucket in it
         endpoint = endpoint._replace(netloc=f"{bucket}.{endpoint.netloc}")
-    client: ClientConfig = {"allow_http": endpoint.scheme == "http"}
+    client: ClientConfig = {
+        "allow_http": endpoint.scheme == "http",
+        # http_proxy in the environment is not meant for the mesh's own servers. Only another one replaces it.
+        "proxy_url": "http://proxy.invalid",
+        "proxy_excludes": endpoint.hostname or "",
+    }
     if settings.ca_file:
         client["root_certificate"] = Path(settings.ca_file).read_bytes()
     return S3Store(
