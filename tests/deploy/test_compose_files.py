@@ -68,6 +68,16 @@ def test_a_machine_is_watched_by_its_own_files(place: Path) -> None:
     assert watching.get("pid") == "host" or "--path.procfs=/host/proc" in watching["command"]
 
 
+def test_only_routers_are_where_callers_reach_the_machine() -> None:
+    """What watches speaks plain text, and Jaeger asks for no password."""
+    services = rendered(COMPOSE, SESSIONMESH_IMAGE=IMAGE, SESSIONMESH_PUBLISH="0.0.0.0")["services"]
+    published = {
+        (name, port["host_ip"]) for name, service in services.items() for port in service.get("ports") or ()
+    }
+    assert {name for name, host in published if host != "127.0.0.1"} == {"router-1", "router-2"}
+    assert {name for name, _ in published} == {"router-1", "router-2", "jaeger", "grafana"}
+
+
 def test_swarm_forgets_no_connection_that_says_nothing() -> None:
     """A virtual address does, after 15 minutes, and tells neither end."""
     raw = rendered(STACK, SESSIONMESH_IMAGE=IMAGE)["services"]
