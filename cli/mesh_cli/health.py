@@ -1,10 +1,12 @@
-"""`mesh-health [--wait SECONDS] [--of WHAT] [ADDRESS]`: whether a part serves, by its gRPC health service.
+"""`mesh-health [--wait SECONDS] [--of WHAT] [ADDRESS]`: whether a part serves.
 
 For the health checks of containers, which run it every few seconds: it imports no command. Without ADDRESS
-it asks the part that has the same settings: where that can be reached, with its TLS. With `--wait` it asks
-until the part serves. WHAT is `readiness` (default: whether calls should go there), `liveness` (whether its
-event loop turns) or `startup` (whether it was ready once). Exit 0: it serves; 1: it does not, or does not
-answer; 64: bad settings. Each answer is a line, with the reason where it does not serve.
+it asks the part that has the same settings, beside its metrics, where callers have no say: strangers who
+take all connections of a router must not have it killed as unhealthy. At ADDRESS it asks the gRPC health
+service, with the settings' TLS. With `--wait` it asks until the part serves. WHAT is `readiness` (default:
+whether calls should go there), `liveness` (whether its event loop turns) or `startup` (whether it was ready
+once). Exit 0: it serves; 1: it does not, or does not answer; 64: bad settings. Each answer is a line, with
+the reason where it does not serve.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
 import grpc
 import msgspec
@@ -20,10 +24,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mesh_core.rpc.health import LIVENESS, READINESS, REASON_KEY, STARTUP
 from mesh_core.rpc.tls import ChannelTls
 from mesh_core.settings import ServerSettings, load
+from mesh_core.visible_text import visible_line
 
 SECONDS = 4.0
 PAUSE_SECONDS = 0.5
 EXIT_NOT_SERVING = 1
+MOST_BYTES = 1024
+_PATHS = {READINESS: "/readyz", LIVENESS: "/healthz", STARTUP: "/startupz"}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +48,37 @@ def main() -> None:
     options = parser.parse_args()
     server = load(Settings).server
     address, tls = options.address or server.advertise or server.listen, ChannelTls.of(server)
+    page = "" if options.address else page_here(server.metrics_listen)
     until = time.monotonic() + options.wait
-    while (code := check(address, tls, options.of)) and time.monotonic() < until:
+    while code := probe(page, options.of) if page else check(address, tls, options.of):
+        if time.monotonic() >= until:
+            break
         time.sleep(PAUSE_SECONDS)
     sys.exit(code)
+
+
+def page_here(listen: str) -> str:
+    """Where a part of this machine that has its metrics at `listen` answers; "" where that is not known."""
+    host, _, port = listen.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"{host}:{port}" if int(port) else ""
+
+
+def probe(page: str, service: str = READINESS) -> int:
+    """Ask once beside the metrics, and print the answer; the exit code."""
+    connection = HTTPConnection(page, timeout=SECONDS)
+    try:
+        connection.request("GET", _PATHS[service])
+        answer = connection.getresponse()
+        said = visible_line(answer.read(MOST_BYTES).decode(errors="replace").strip())
+    except (OSError, HTTPException) as error:
+        print(f"{page} does not answer: {error!r}")
+        return EXIT_NOT_SERVING
+    finally:
+        connection.close()
+    serving = answer.status == HTTPStatus.OK
+    print(f"{page} {'SERVING' if serving else f'NOT_SERVING: {said}'}")
+    return 0 if serving else EXIT_NOT_SERVING
 
 
 def check(address: str, tls: ChannelTls | None, service: str = READINESS) -> int:
@@ -55,11 +89,11 @@ def check(address: str, tls: ChannelTls | None, service: str = READINESS) -> int
                 health_pb2.HealthCheckRequest(service=service), timeout=SECONDS
             )
         except grpc.RpcError as error:
-            print(f"{address} {error.code().name}: {error.details()}")
+            print(f"{address} {error.code().name}: {visible_line(error.details() or '')}")
             return EXIT_NOT_SERVING
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     reason = dict(call.trailing_metadata()).get(REASON_KEY)
-    print(f"{address} {status}" + (f": {reason}" if reason else ""))
+    print(f"{address} {status}" + (f": {visible_line(reason)}" if reason else ""))
     return 0 if answer.status == health_pb2.HealthCheckResponse.SERVING else EXIT_NOT_SERVING
 
 

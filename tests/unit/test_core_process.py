@@ -122,10 +122,10 @@ def test_durations_are_a_cumulative_histogram_by_method_and_code() -> None:
 
 
 def test_a_taken_metrics_port_is_a_startup_error() -> None:
-    page = metrics_page.serve_metrics("127.0.0.1:0", str)
+    page = metrics_page.serve_metrics("127.0.0.1:0", str, str)
     try:
         with pytest.raises(StartupError, match=f"127.0.0.1:{page.port}"):
-            metrics_page.serve_metrics(f"127.0.0.1:{page.port}", str)
+            metrics_page.serve_metrics(f"127.0.0.1:{page.port}", str, str)
     finally:
         page.close()
 

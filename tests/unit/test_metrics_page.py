@@ -11,6 +11,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from mesh_cli import health
+from mesh_cli.embedded import free_port
 from mesh_core.telemetry import metrics_page, page_server
 from mesh_core.telemetry.metrics_page import MetricsPage, serve_metrics
 from tests.support.eventually import wait_until
@@ -22,8 +24,13 @@ class Part:
     def __init__(self) -> None:
         self.reason = ""
 
+        self.start_reason = ""
+
     def unready(self) -> str:
         return self.reason
+
+    def unstarted(self) -> str:
+        return self.start_reason
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def part() -> Part:
 
 @pytest.fixture
 def page(part: Part) -> Iterator[MetricsPage]:
-    made = serve_metrics("127.0.0.1:0", part.unready)
+    made = serve_metrics("127.0.0.1:0", part.unready, part.unstarted)
     yield made
     made.close()
 
@@ -115,3 +122,26 @@ async def test_a_part_lives_while_its_event_loop_turns(
     metrics_page.watch_loop(asyncio.get_running_loop())
     monkeypatch.setattr(metrics_page, "perf_counter", lambda: metrics_page._due + late)
     assert await asyncio.to_thread(probe, page, "/healthz") == (status, f"{says}\n")
+
+
+def test_mesh_health_asks_beside_the_metrics(
+    page: MetricsPage, part: Part, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Callers' connections have no say there."""
+    here = health.page_here(f"0.0.0.0:{page.port}")
+    part.reason = "Postgres does not answer"
+    assert [health.probe(here, what) for what in ("readiness", "startup", "liveness")] == [1, 0, 0]
+    assert capsys.readouterr().out.splitlines()[0] == f"{here} NOT_SERVING: Postgres does not answer"
+    part.reason, part.start_reason = "", "it starts"
+    assert [health.probe(here, what) for what in ("readiness", "startup", "liveness")] == [0, 1, 0]
+
+
+def test_mesh_health_tells_who_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    here = f"127.0.0.1:{free_port()}"
+    assert health.probe(here) == health.EXIT_NOT_SERVING
+    assert "does not answer" in capsys.readouterr().out
+
+
+def test_mesh_health_knows_no_page_at_a_port_that_is_found_at_the_start() -> None:
+    assert health.page_here("127.0.0.1:0") == ""
+    assert health.page_here("[::]:9464") == "[::1]:9464"

@@ -28,6 +28,8 @@ class Health:
     def __init__(self) -> None:
         self.reason = "it starts"
         """Why the server is not ready, in ASCII."""
+        self.started = False
+        """Whether it was ready once."""
         self._serving: dict[str, bool] = {"": False, READINESS: False, STARTUP: False, LIVENESS: True}
         self._watchers: set[asyncio.Event] = set()
 
@@ -44,7 +46,7 @@ class Health:
 
     def set_ready(self, reason: str, *, started: bool) -> None:
         """Ready, unless there is a reason not to be; `started`: it was so once."""
-        self.reason = reason
+        self.reason, self.started = reason, started
         self.set(READINESS, not reason)
         self.set(STARTUP, started)
 

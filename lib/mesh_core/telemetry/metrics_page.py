@@ -35,15 +35,16 @@ class MetricsPage:
         self._server.server_close()
 
 
-def serve_metrics(listen: str, unready: Callable[[], str]) -> MetricsPage:
+def serve_metrics(listen: str, unready: Callable[[], str], unstarted: Callable[[], str]) -> MetricsPage:
     """Answer /metrics on `listen` (host:port) from a thread; raises `StartupError` on a taken port.
 
     /readyz is 503 with `unready`'s reason, 200 without; /healthz likewise with that of an event loop that
-    stands still.
+    stands still; /startupz with that, or `unstarted`'s.
     """
     host, _, port = listen.rpartition(":")
+    checks = {"/readyz": unready, "/healthz": _stalled, "/startupz": lambda: _stalled() or unstarted()}
     try:
-        server = PageServer(host.strip("[]"), int(port), {"/readyz": unready, "/healthz": _stalled})
+        server = PageServer(host.strip("[]"), int(port), checks)
     except OSError as error:
         raise StartupError(f"metrics cannot be served on {listen}: {error.strerror}") from None
     return MetricsPage(server.server_port, server)

@@ -139,7 +139,10 @@ class Server:
             handlers=(self._methods,), options=server_options(settings, shared_port=self._shared_port)
         )
         self.port = _bind(self._server, settings)
-        self._metrics = serve_metrics(settings.metrics_listen, lambda: self._health.reason)
+        health = self._health
+        self._metrics = serve_metrics(
+            settings.metrics_listen, lambda: health.reason, lambda: "" if health.started else health.reason
+        )
         self.metrics_port = self._metrics.port
         return self.port
 
