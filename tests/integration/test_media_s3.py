@@ -245,6 +245,7 @@ async def test_keys_for_objects_only_will_do_where_the_bucket_is_there(s3: S3, b
         "the keys may not look at the bucket",
         "the keys may set no rules for the bucket",
     ]
+    assert await store.unready() == ""
     await check(store)
     await store.delete("tenant/file")
     with pytest.raises(StartupError, match=f"the bucket {bucket}x cannot be used"):
@@ -295,6 +296,31 @@ async def test_keys_that_are_taken_away_are_told_to_the_operator_and_not_to_call
             await store.put("tenant/file", b"bytes")
     assert "the object store refuses the keys" in [log["event"] for log in logs]
     assert bucket not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (404, "NoSuchKey", ""),
+        (403, "AccessDenied", ""),
+        (403, "InvalidAccessKeyId", "the object store refuses the keys"),
+        (403, "SignatureDoesNotMatch", "the object store refuses the keys"),
+        (503, "SlowDown", "the object store does not answer"),
+    ],
+)
+async def test_a_store_that_forbids_one_object_is_ready_and_one_that_refuses_keys_is_not(
+    status: int, code: str, reason: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_store, "RETRY_SECONDS", 0.5)
+
+    def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/readiness"):
+            return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>")
+        return web.Response(status=200 if request.method == "HEAD" else 404)
+
+    async with serving(answer) as address:
+        store = await open_store(keyed(S3(address, "key", "secret"), bucket))
+        assert await store.unready() == reason
 
 
 READ_WRITE = ["s3:*"]

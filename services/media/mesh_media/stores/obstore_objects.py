@@ -69,8 +69,13 @@ class ObstoreObjects:
 
     async def unready(self) -> str:
         try:
-            await self.size("readiness")  # an object that nobody stores
-        except Unavailable:
+            await obstore.get_async(self._store, "readiness")  # an object that nobody stores
+        except FileNotFoundError:
+            return ""
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            # S3 tells keys for objects only that what is not there is forbidden. HEAD would not say so.
+            return "" if _FORBIDDEN in str(error) else "the object store refuses the keys"
+        except BaseError:
             return "the object store does not answer"
         return ""
 
@@ -124,6 +129,7 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+_FORBIDDEN = "<Code>AccessDenied</Code>"
 _SLACK = 1.25
 _FULL = (
     *(f"os error {number})" for number in FULL),
