@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,13 @@ from hypothesis import strategies as st
 
 from mesh_cli.commands.plan import COLUMNS
 from mesh_cli.plan import MOST_PER_NODE, Demand
-from mesh_cli.plan.deployments import deployments_of, fleet_of, settings_file
+from mesh_cli.plan.deployments import SIZES, deployments_of, fleet_of, settings_file
 from mesh_cli.plan.layout import OUTBOX_BYTES, node_limit
 from mesh_cli.plan.storage import storage_of
 from mesh_core.process.start_checks import BESIDE_SESSIONS
 from mesh_core.sizing.figures import BY_DRIVER, SIMULATED, WHATSAPP_WEB
 from tests.support.mesh_process import run_mesh_here
+from tests.support.settings_files import settings_of
 
 GIB = 2**30
 OPEN_FILES = 65_536
@@ -70,6 +72,14 @@ def test_what_is_kept_grows_with_messages_and_files_and_etcd_with_neither() -> N
     assert busy.log_per_day == 2 * quiet.log_per_day
     assert busy.backups > busy.database
     assert busy.etcd == quiet.etcd
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_accounts_connect_as_fast_as_the_settings_have_them(size: int) -> None:
+    given = settings_of(size)
+    need = fleet_of(demand(size))
+    seconds = ceil(int(given["MESH_NODE_CAPACITY"]) / int(given["MESH_SESSION_CONNECTS_PER_SECOND"]))
+    assert need.connect_seconds == seconds
 
 
 @pytest.mark.parametrize(

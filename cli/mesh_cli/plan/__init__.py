@@ -14,6 +14,8 @@ BUSIEST_HOUR = 0.1
 MOST_PER_NODE = 1400
 """Accounts of a session-node, at most: their logins after its death are seven seconds of one core's work."""
 SPARE_NODES = 1
+CONNECTS_PER_SECOND = 100
+"""MESH_SESSION_CONNECTS_PER_SECOND in deploy/settings."""
 
 
 @dataclass(frozen=True, slots=True)

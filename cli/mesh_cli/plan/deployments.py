@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from mesh_cli.plan import MOST_PER_NODE, SPARE_NODES, Demand
+from mesh_cli.plan import CONNECTS_PER_SECOND, MOST_PER_NODE, SPARE_NODES, Demand
 from mesh_cli.plan.layout import ONE_MACHINE, PARTS, SERVER_MACHINES, connections, node_limit
 from mesh_core.sizing.figures import POSTGRES_CPU, REST_CPU, ROUTER_CPU
 from mesh_core.sizing.fleet import BUSY_SHARE, FleetNeed, fleet_need
@@ -35,7 +35,14 @@ class Deployment:
 
 def fleet_of(demand: Demand) -> FleetNeed:
     """Session-nodes, one of which may be lost."""
-    return fleet_need(demand.figures, demand.accounts, demand.messages_per_second, MOST_PER_NODE, SPARE_NODES)
+    return fleet_need(
+        demand.figures,
+        demand.accounts,
+        demand.messages_per_second,
+        MOST_PER_NODE,
+        SPARE_NODES,
+        CONNECTS_PER_SECOND,
+    )
 
 
 def deployments_of(demand: Demand) -> tuple[Deployment, ...]:

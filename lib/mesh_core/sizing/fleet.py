@@ -36,7 +36,12 @@ class FleetNeed:
 
 
 def fleet_need(
-    figures: DriverFigures, accounts: int, messages_per_second: float, sessions_per_node: int, spare: int
+    figures: DriverFigures,
+    accounts: int,
+    messages_per_second: float,
+    sessions_per_node: int,
+    spare: int,
+    connects_per_second: int = CONNECTS_PER_SECOND,
 ) -> FleetNeed:
     """Nodes by sessions and by CPU, whichever needs more. The rest must do when the spare ones are lost, so a
     node is sized for its share without them.
@@ -52,6 +57,6 @@ def fleet_need(
         accounts_per_node=each,
         node_bytes=round(figures.node_bytes.value + each * figures.account_bytes.value),
         node_cores=cpu / working / BUSY_SHARE,
-        connect_seconds=ceil(each / CONNECTS_PER_SECOND),
+        connect_seconds=ceil(each / connects_per_second),
         decided_by="messages" if by_cpu > by_sessions else "sessions",
     )
