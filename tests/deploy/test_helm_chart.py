@@ -41,6 +41,10 @@ EVERYTHING = (
     "router.loadBalancer.enabled=true",
     "traces.endpoint=http://collector:4317",
     "monitoring.podMonitors=true",
+    r"nodeSelector.kubernetes\.io/arch=amd64",
+    "tolerations[0].key=accounts",
+    "tolerations[0].operator=Exists",
+    r"objects.accountAnnotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::1:role/files",
 )
 TLS = ("tls.secretName=certificates",)
 WATCHED = ("monitoring.rules=true", "monitoring.dashboards=true")
@@ -119,6 +123,7 @@ def test_no_change_goes_unnoticed(
         ("driver=whatsapp", "'/driver': value must be one of"),
         ("settings.LISTEN=x", "'/settings': additional properties 'LISTEN' not allowed"),
         ("settings.MESH_SERVER_LISTEN=x", "settings.MESH_SERVER_LISTEN: the chart sets it itself"),
+        ("tolerations[0].keys=x", "'/tolerations/0': additional properties 'keys' not allowed"),
         ("networkPolicy.enabled=false", 'set settings.MESH_NETWORK_PRIVATE to "true"'),
     ],
 )
@@ -151,6 +156,21 @@ def test_a_size_has_the_settings_that_were_chosen_for_it(size: str) -> None:
     chosen = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     values = yaml.safe_load(SIZES[size].read_text())
     assert {"MESH_NODE_CAPACITY": str(values["sessionNode"]["capacity"]), **values["settings"]} == chosen
+
+
+def test_every_pod_keeps_to_the_machines_that_it_is_for() -> None:
+    """The one that migrates, too: where it cannot run nothing is installed."""
+    for workload in workloads(render("500", *EVERYTHING)):
+        pod = pod_of(workload)
+        assert pod["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+        assert pod["tolerations"] == [{"key": "accounts", "operator": "Exists"}]
+
+
+def test_only_media_has_the_keys_that_the_cloud_gives() -> None:
+    accounts = of_kind(render("500", *EVERYTHING), "ServiceAccount")
+    named = {name: each["metadata"].get("annotations") for name, each in accounts.items()}
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/files"}
+    assert named == dict.fromkeys(accounts) | {f"{RELEASE}-media": role}
 
 
 def test_nodes_are_added_before_all_are_full() -> None:
