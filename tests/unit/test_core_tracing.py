@@ -11,7 +11,7 @@ from opentelemetry.trace import StatusCode
 
 from mesh_core.errors import NotFound
 from mesh_core.settings import TelemetrySettings
-from mesh_core.telemetry import tracing
+from mesh_core.telemetry import recording, tracing
 from mesh_core.telemetry.tracing import span, start_span
 
 RECORDED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -205,3 +205,22 @@ def test_without_an_exporter_a_recorded_trace_passes_through_untouched() -> None
     with span("block", parent=RECORDED) as current:
         assert not current.recorded
         assert tracing.current_traceparent() == RECORDED
+
+
+def recorded_of(asked: int, *, known: bool = True) -> int:
+    return sum(tracing.is_sampled(tracing.enter(RECORDED, known=known)) for _ in range(asked))
+
+
+def test_callers_have_only_so_many_traces_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(recording, "monotonic", lambda: now)
+    tracing.configure("test", TelemetrySettings(sample_ratio=0.0), exporter=InMemorySpanExporter())
+    assert recorded_of(1_000) == tracing.ASKED_PER_SECOND
+    now += 0.5
+    assert recorded_of(1_000) == tracing.ASKED_PER_SECOND // 2
+    assert tracing.enter(RECORDED) == f"{RECORDED[:-2]}00"
+    now += 1_000
+    assert recorded_of(1_000, known=False) == 0
+    tracing.configure("test", TelemetrySettings(sample_ratio=1.0), exporter=InMemorySpanExporter())
+    assert recorded_of(1_000) == 1_000
+    tracing.shutdown()

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 from importlib.metadata import version
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -24,6 +25,20 @@ class Recorder:
         self.ratio = 0.0
         self._provider: TracerProvider | None = None
         self._ids = _GivenIds()
+        self._left = 0.0
+        self._looked_at = 0.0
+
+    def may_follow(self, per_second: int) -> bool:
+        """Whether one more trace is recorded as its caller asks; all are where the ratio is 1."""
+        if self.ratio >= 1 or self.tracer is None:
+            return True
+        now = monotonic()
+        self._left = min(per_second, self._left + (now - self._looked_at) * per_second)
+        self._looked_at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
     def start(self, service: str, ratio: float, exporter: SpanExporter) -> None:
         """Record this process's spans as those of `service`."""

@@ -26,6 +26,8 @@ from mesh_core.telemetry.recording import Recorder, context
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
+ASKED_PER_SECOND = 100
+"""Traces that a process records because callers ask for them, and as many at once after a quiet second."""
 Attribute = str | bool | int | float
 Attributes = Mapping[str, Attribute]
 
@@ -78,6 +80,16 @@ def begin(traceparent: str) -> str:
         return traceparent
     sampled = _recorder.tracer is not None and random.random() < _recorder.ratio  # noqa: S311 - not a secret
     return f"00-{random.getrandbits(128) or 1:032x}-{_ROOT if sampled else _UNRECORDED}"
+
+
+def enter(traceparent: str, *, known: bool = True) -> str:
+    """The same of a call that enters the mesh. Its caller may ask for a trace to be recorded by the flag, but
+    not for more than `ASKED_PER_SECOND` of them, of all callers, where the ratio is below 1; nor at all where
+    nobody has to be `known` to call. Of others the flag is cleared: recording costs everybody.
+    """
+    if traceparent and is_sampled(traceparent) and not (known and _recorder.may_follow(ASKED_PER_SECOND)):
+        traceparent = f"{traceparent[:53]}00"
+    return begin(traceparent)
 
 
 def found(cause: str, *, always: bool = False) -> str:

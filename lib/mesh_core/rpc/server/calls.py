@@ -102,7 +102,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
     internal = method.service.startswith(INTERNAL) and bool(relayed_calls)
     observe, came = rpc_metrics.served(path).observe, gate.bodies.came
     noted = gate.audit is not None and method.audited is not None
-    begin, adopt, is_sampled = tracing.begin, tracing.adopt, tracing.is_sampled
+    begin, enter, adopt, is_sampled = tracing.begin, tracing.enter, tracing.adopt, tracing.is_sampled
 
     async def serve(request: Any, context: Context) -> Any:
         started = perf_counter()
@@ -128,7 +128,7 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
                 elif key == RELAYED_KEY:
                     relayed = value
             enters = not isinstance(context, BatchedContext) and relayed not in relayed_calls
-            traceparent = begin(traceparent)
+            traceparent = enter(traceparent, known=scope != SCOPE_PUBLIC) if enters else begin(traceparent)
             if is_sampled(traceparent):
                 span = _server_span(method, traceparent)
                 traceparent = span.traceparent
