@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
+
+import pytest
 
 from tests import deploy_report
+from tests.support.answers.plugin import Windows
+from tests.support.answers.records import Records
 
 
 def test_figures_of_several_tests_are_added(tmp_path: Path) -> None:
@@ -22,6 +27,23 @@ def test_runs_are_added(tmp_path: Path) -> None:
     place = tmp_path / "figures.json"
     deploy_report.main(["--json", str(place), *(word for run in runs for word in ("--records", str(run)))])
     assert json.loads(place.read_text()) == {"alerts": 8}
+
+
+def test_what_a_fixture_counts_at_its_end_is_a_figure_of_its_test(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    def reported(when: Literal["call", "teardown"], *said: tuple[str, object]) -> pytest.TestReport:
+        item = request.node
+        return pytest.TestReport(item.nodeid, item.location, {}, "passed", None, when, user_properties=said)
+
+    windows = Windows(tmp_path / "lane.tests")
+    running = windows.pytest_runtest_protocol(request.node)
+    next(running)
+    windows.pytest_runtest_logreport(reported("call", ("alerts", 2)))
+    windows.pytest_runtest_logreport(reported("teardown", ("alerts", 2), ("alerts_fired_for_real", 1)))
+    with pytest.raises(StopIteration):
+        next(running)
+    assert deploy_report.figures([Records(tmp_path)]) == {"alerts": 2, "alerts_fired_for_real": 1}
 
 
 def _report(folder: Path, *counted: dict[str, int]) -> dict[str, float]:

@@ -90,8 +90,8 @@ class Windows:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if not report.passed:
             self._failed.add(report.nodeid)
-        if report.when == "call":
-            self._figures[report.nodeid] = dict(report.user_properties)
+        # Each report has what was said until then; what fixtures count, they say at their end.
+        self._figures[report.nodeid] = dict(report.user_properties)
 
 
 def _runs(root: Path) -> Path:
