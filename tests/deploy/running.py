@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +48,8 @@ class RunningDeployment:
         self._containers = {
             name: Container(service, folder / f"{name}.log") for name, service in deployment.services.items()
         }
+        # Services end with the thread that started them (`--pdeathsig`): a test's threads end with its loop.
+        self._starter = ThreadPoolExecutor(1)
 
     def start(self) -> None:
         """Every service, each once what it needs has happened."""
@@ -71,13 +74,14 @@ class RunningDeployment:
     def spawn(self, name: str) -> None:
         container = self._containers[name]
         with container.log.open("ab") as log:
-            container.process = subprocess.Popen(
+            container.process = self._starter.submit(
+                subprocess.Popen,
                 self.site.command(container.service, _words(container.service)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-            )
+            ).result()
 
     def await_need(self, name: str, need: Need) -> None:
         """Wait for what a dependency's condition names."""
@@ -132,6 +136,7 @@ class RunningDeployment:
         for container in self._containers.values():
             if container.process is not None and container.process.poll() is None:
                 _kill(container)
+        self._starter.shutdown()
         self.site.close()
 
 
