@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -67,11 +67,11 @@ class Watched:
 
     def quiet(self, *names: str) -> None:
         """None of these fires."""
-        assert not {name for name, _ in self.prometheus.firing()} & set(names)
+        assert not self._firing(names)
 
-    def follow(self) -> None:
-        """Scrape the parts where they are now; a killed one may be elsewhere."""
-        self.prometheus.watch(self.mesh)
+    async def until_quiet(self, *names: str) -> None:
+        """The same, once what another test did is over."""
+        await eventually(lambda: not self._firing(names), FIRE_SECONDS, "silence")
 
     def database(self) -> str:
         url: str = psutil.Process(self.mesh.file.parts["router"].pid).environ()["MESH_DATABASE_URL"]
@@ -89,6 +89,9 @@ class Watched:
             for process in reversed(stopped):
                 if process.is_running():
                     process.send_signal(signal.SIGCONT)
+
+    def _firing(self, names: Iterable[str]) -> set[str]:
+        return {name for name, _ in self.prometheus.firing()} & set(names)
 
     def _processes(self, name: str) -> list[psutil.Process]:
         if name in SERVERS:
