@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -408,18 +409,49 @@ async def test_the_metrics_page_counts_calls_by_method_and_code() -> None:
     async with serving(Echo()) as running:
         await running.probe.Unary(text(""), metadata=MESH)
         await failure(running.probe.Planned(text(""), metadata=MESH))
-        url = f"http://127.0.0.1:{running.server.metrics_port}/metrics"
-        async with aiohttp.ClientSession() as session, session.get(url) as response:
-            page = await response.text()
-    counts = {
-        (sample.labels["rpc_method"], sample.labels["rpc_response_status_code"]): sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == "rpc_server_call_duration_seconds_count"
-    }
+        page = await metrics_page(running)
+    counts = counted(page)
     assert counts[f"{SERVICE}/Unary", "OK"] > 0
     assert counts[f"{SERVICE}/Planned", "UNIMPLEMENTED"] > 0
     assert "process_cpu_seconds_total" in page
+
+
+async def test_calls_whose_time_is_up_do_not_count_as_cancelled() -> None:
+    class Stuck(ProbeServicer):
+        async def Unary(self, _request: StringValue, _context: Any) -> StringValue:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    calls = 20
+    async with serving(Stuck()) as running:
+        before = counted(await metrics_page(running))
+        await asyncio.gather(
+            *(failure(running.probe.Unary(text(""), metadata=MESH, timeout=0.5)) for _ in range(calls))
+        )
+
+        async def ended() -> Counter[tuple[str, str]] | None:
+            codes = counted(await metrics_page(running)) - before
+            return codes if codes.total() >= calls else None
+
+        assert await eventually(ended) == {(f"{SERVICE}/Unary", "DEADLINE_EXCEEDED"): calls}
+
+
+async def metrics_page(running: Any) -> str:
+    url = f"http://127.0.0.1:{running.server.metrics_port}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return await response.text()
+
+
+def counted(page: str) -> Counter[tuple[str, str]]:
+    """Calls by method and code."""
+    return Counter(
+        {
+            (sample.labels["rpc_method"], sample.labels["rpc_response_status_code"]): int(sample.value)
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == "rpc_server_call_duration_seconds_count"
+        }
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ from sessionmesh.v1.authorization_pb2 import SCOPE_PUBLIC
 
 INTERNAL = "sessionmesh.internal."
 """The package of what the parts of the mesh say to each other."""
+DEADLINE_SLACK_SECONDS = 0.2
+"""How much later a deadline passes here than at the caller, whose client then cancels the call: the request
+was under way, and gRPC rounds the time that it names up, by 0.1 s where it is a minute.
+"""
 
 
 def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
@@ -159,7 +163,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             code = _CODES.get(context.code(), StatusCode.UNKNOWN)
             raise
         except asyncio.CancelledError:
-            code = StatusCode.DEADLINE_EXCEEDED if _is_over(context) else StatusCode.CANCELLED
+            over = _is_over(context, DEADLINE_SLACK_SECONDS)
+            code = StatusCode.DEADLINE_EXCEEDED if over else StatusCode.CANCELLED
             raise
         except Exception as error:
             failure = _deadline(error, context) or status.as_mesh_error(error, path)
@@ -306,10 +311,10 @@ def _deadline(error: Exception, context: Context) -> errors.MeshError | None:
     return None
 
 
-def _is_over(context: Context) -> bool:
-    """The caller's deadline has passed: what ends now was not cancelled by the caller."""
+def _is_over(context: Context, slack: float = 0.0) -> bool:
+    """The caller's deadline has passed, but for `slack` seconds: what ends now is no change of its mind."""
     remaining = context.time_remaining()
-    return remaining is not None and remaining <= 0
+    return remaining is not None and remaining <= slack
 
 
 _MAKERS: dict[tuple[bool, bool], Callable[..., RpcHandler]] = {
