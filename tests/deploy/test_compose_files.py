@@ -51,6 +51,16 @@ def test_no_change_goes_unnoticed(
     assert [what for what, seen in noticed.items() if not seen] == []
 
 
+def test_folders_of_this_checkout_can_be_read_under_selinux_and_the_machines_own_keep_their_labels() -> None:
+    given = [
+        each
+        for service in yaml.safe_load(COMPOSE.read_text())["services"].values()
+        for each in service.get("volumes", ())
+    ]
+    labelled = {each.split(":")[0] for each in given if each.endswith(",z")}
+    assert labelled == {each.split(":")[0] for each in given if each.startswith("../")}
+
+
 def test_what_is_mounted_from_here_is_there() -> None:
     compose = read_compose(COMPOSE, SESSIONMESH_IMAGE=IMAGE)
     mounted = [

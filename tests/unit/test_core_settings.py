@@ -187,6 +187,8 @@ def test_a_required_value_that_is_missing_is_named(variable: str) -> None:
         ("MESH_SERVER_LISTEN", "localhost", "host:port"),
         ("MESH_SERVER_LISTEN", "localhost:70000", "host:port"),
         ("MESH_ETCD_ENDPOINTS", "a:1,b", "host:port"),
+        ("MESH_ETCD_ENDPOINTS", "a:1,http://b:2379", "without http://"),
+        ("MESH_SERVER_ADVERTISE", "fd00::1:7600", "in brackets"),
         ("MESH_REDIS_URL", "http://127.0.0.1", "redis://..."),
         ("MESH_LIMITS_KEY", "message=500", "class=calls/seconds"),
         ("MESH_LIMITS_KEY", "message=0/60s", "class=calls/seconds"),

@@ -253,6 +253,10 @@ def _check_address(key: str, address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise InvalidSetting(key, "must be host:port")
+    if "/" in host:  # as other programs have etcd's; gRPC would look the whole of it up as a name, for ever
+        raise InvalidSetting(key, "must be host:port, without http://")
+    if ":" in host and not re.fullmatch(r"\[[^\[\]]+\]", host):
+        raise InvalidSetting(key, "must be host:port, and an address of IPv6 in brackets: [fd00::1]:7600")
 
 
 def _check_network(key: str, network: str) -> None:
