@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from mesh_core.database import Database
 from mesh_core.database.identity import ForeignDatabase
+from mesh_core.errors import StartupError
 from mesh_core.etcd import Etcd, follow
 from mesh_core.etcd.discovery import ServiceInfo, register
 from mesh_core.ids import new_uuid
@@ -24,7 +25,7 @@ from mesh_core.process import surroundings
 from mesh_core.process.service import service_version
 from mesh_core.process.surroundings import UnfitNeighbour, check_neighbours, check_surroundings
 from mesh_core.sealing import PostgresDataKeys, Sealer, WrongMasterKey, check_master_keys
-from mesh_core.settings import DatabaseSettings, SecretsSettings
+from mesh_core.settings import DatabaseSettings, EtcdSettings, SecretsSettings
 from mesh_core.tasks import Supervisor
 from mesh_router.__main__ import OLDEST_SCHEMA
 from tests.support.eventually import eventually
@@ -160,6 +161,19 @@ async def test_a_master_key_that_opens_nothing_is_refused(database: Database) ->
     with capture_logs() as logs:  # one tenant's key that is lost ends no other's sessions
         await check_master_keys(database, SecretsSettings(master_key=new))
     assert [(entry["tenants"], entry["of"]) for entry in logs] == [(1, 2)]
+
+
+async def test_an_etcd_that_takes_no_such_user_and_a_database_that_ends_are_told_in_a_line(
+    database: Database, client: Etcd, etcd: str, cluster: str, postgres_url: str
+) -> None:
+    stranger = Etcd(EtcdSettings(endpoints=(etcd,), username="nobody", password="of-nobody"))
+    with pytest.raises(StartupError, match=r"etcd refused: .*authentication"):
+        await check_surroundings(database, stranger, cluster, OLDEST_SCHEMA)
+    await stranger.close()
+    ended = await Database.open(DatabaseSettings(url=postgres_url))
+    await ended.close()
+    with pytest.raises(StartupError, match="the database cannot be used: pool is closed"):
+        await check_surroundings(ended, client, cluster, OLDEST_SCHEMA)
 
 
 async def test_an_etcd_that_is_away_is_no_reason_to_refuse(cluster: str) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from mesh_core.database import Database, check_identity
+from mesh_core.database import DATABASE_ERRORS, Database, check_identity
 from mesh_core.database.migrations import check_schema
 from mesh_core.disk import is_full
-from mesh_core.errors import Misconfigured
-from mesh_core.etcd import Etcd, EtcdUnavailable
+from mesh_core.errors import Misconfigured, StartupError
+from mesh_core.etcd import Etcd, EtcdRefused, EtcdUnavailable
 from mesh_core.process.service import service_version
 
 logger = structlog.get_logger(__name__)
@@ -46,11 +46,20 @@ class _Neighbour(msgspec.Struct, frozen=True):
 
 
 async def check_surroundings(database: Database, etcd: Etcd, cluster: str, oldest_schema: int) -> None:
-    """Raises `SchemaMismatch`, `ForeignDatabase`, `WrongClock` or `UnfitNeighbour`."""
-    await check_schema(database, oldest_schema)
-    await check_identity(database)
-    await _patiently(lambda: check_clock(database))
-    await _patiently(lambda: check_neighbours(etcd, cluster, service_version()))
+    """Raises `SchemaMismatch`, `ForeignDatabase`, `WrongClock` or `UnfitNeighbour`, and `StartupError` where
+    the database is lost meanwhile, or etcd takes no such user.
+    """
+    try:
+        await check_schema(database, oldest_schema)
+        await check_identity(database)
+        await _patiently(lambda: check_clock(database))
+        await _patiently(lambda: check_neighbours(etcd, cluster, service_version()))
+    except DATABASE_ERRORS as error:
+        raise StartupError(f"the database cannot be used: {error or type(error).__name__}") from error
+    except EtcdRefused as error:
+        raise StartupError(
+            f"{error.message}: check MESH_ETCD_USERNAME and _PASSWORD, and the role"
+        ) from error
 
 
 async def check_clock(database: Database) -> None:
