@@ -27,6 +27,7 @@ from mesh_core.ids import new_uuid
 from mesh_core.rpc.auth import KeyRow, Role, current_identity, new_api_key
 from mesh_core.rpc.channels import open_channel
 from mesh_core.rpc.server import Server, status
+from mesh_core.rpc.server import calls as calls_of_server
 from mesh_core.settings import ServerSettings, TelemetrySettings
 from mesh_core.telemetry import tracing
 from sessionmesh.v1 import authorization_pb2
@@ -416,7 +417,12 @@ async def test_the_metrics_page_counts_calls_by_method_and_code() -> None:
     assert "process_cpu_seconds_total" in page
 
 
-async def test_calls_whose_time_is_up_do_not_count_as_cancelled() -> None:
+@pytest.mark.parametrize(("patience", "code"), [(0.1, "DEADLINE_EXCEEDED"), (5.0, "CANCELLED")])
+async def test_calls_whose_time_is_up_count_as_cancelled_only_where_they_had_little(
+    patience: float, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls_of_server, "PATIENCE_SECONDS", patience)
+
     class Stuck(ProbeServicer):
         async def Unary(self, _request: StringValue, _context: Any) -> StringValue:
             await asyncio.Event().wait()
@@ -433,7 +439,7 @@ async def test_calls_whose_time_is_up_do_not_count_as_cancelled() -> None:
             codes = counted(await metrics_page(running)) - before
             return codes if codes.total() >= calls else None
 
-        assert await eventually(ended) == {(f"{SERVICE}/Unary", "DEADLINE_EXCEEDED"): calls}
+        assert await eventually(ended) == {(f"{SERVICE}/Unary", code): calls}
 
 
 async def metrics_page(running: Any) -> str:

@@ -116,7 +116,13 @@ CASES = [
         90,
         100,
     ),
-    Case("CallsFailing", "page", {_ended("OK"): "+{v}", _ended("UNAVAILABLE"): "+1"}, 8, 10),
+    Case(
+        "CallsFailing",
+        "page",
+        {_ended("OK"): "+{v}", _ended("UNAVAILABLE"): "+1", _ended("UNAUTHENTICATED"): "+1000"},
+        8,
+        10,
+    ),
     _gauge("OutboxOld", "ticket", "mesh_outbox_oldest_age_seconds", 901, 900),
     Case(
         "CacheHitRateLow",

@@ -34,6 +34,11 @@ DEADLINE_SLACK_SECONDS = 0.2
 was under way, and gRPC rounds the time that it names up, by 0.1 s where it is a minute.
 """
 
+PATIENCE_SECONDS = 1.0
+"""Who gives a call less than this has left it, as far as metrics and traces go: callers could have somebody
+woken otherwise, by deadlines that nobody keeps.
+"""
+
 
 def wrap(handler: RpcHandler, method: Method, gate: Gate) -> RpcHandler:
     """`handler` with all that surrounds it; raises `TypeError` when its function is not asynchronous.
@@ -164,7 +169,8 @@ def _surround(body: Serve, method: Method, gate: Gate) -> Serve:
             raise
         except asyncio.CancelledError:
             over = _is_over(context, DEADLINE_SLACK_SECONDS)
-            code = StatusCode.DEADLINE_EXCEEDED if over else StatusCode.CANCELLED
+            late = over and perf_counter() - started >= PATIENCE_SECONDS
+            code = StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED
             raise
         except Exception as error:
             failure = _deadline(error, context) or status.as_mesh_error(error, path)
