@@ -17,6 +17,7 @@ from mesh_core.ids import Prefix, new_uuid
 from mesh_core.kept import answers as kept_answers
 from mesh_core.kept.answers import Kept, KeptAnswers
 from mesh_core.ownership.keys import NodeState
+from mesh_core.process.service import service_version
 from mesh_core.settings import RedisSettings
 from sessionmesh.admin.v1 import fleet_pb2
 from sessionmesh.v1 import account_pb2
@@ -59,7 +60,7 @@ async def test_a_node_tells_its_version_its_start_and_its_load(own_world: Router
         return found if found.shards else None
 
     shown = await eventually(owned)
-    assert (shown.version, shown.start_time.seconds) == ("1.2.3", 1_700_000_000)
+    assert (shown.version, shown.start_time.seconds) == (service_version(), 1_700_000_000)
     assert (shown.accounts, shown.usage_percent) == (1, 2.0)
     placed = (
         await own_world.fleet.GetPlacement(fleet_pb2.GetPlacementRequest(shard=shard.shard), metadata=ADMIN)

@@ -16,6 +16,7 @@ from mesh_core.ownership.keys import (
     decode_node,
     encode,
 )
+from mesh_core.process.service import service_version
 from mesh_wire.etcd.rpc_pb2 import RequestOp
 
 
@@ -51,7 +52,7 @@ class FakeNode:
             address=self.address,
             capacity=self.capacity,
             state=state,
-            version="1.2.3",
+            version=service_version(),
             start_time=1_700_000_000.0,
         )
         await self.etcd.put(self._keys.node(self.id), encode(info))
