@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from structlog.testing import capture_logs
 
 from mesh_core.errors import NotFound
 from mesh_core.settings import TelemetrySettings
 from mesh_core.telemetry import recording, tracing
+from mesh_core.telemetry.exporting import ToldOnce, to_collector
 from mesh_core.telemetry.tracing import span, start_span
 
 RECORDED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -224,3 +229,37 @@ def test_callers_have_only_so_many_traces_recorded(monkeypatch: pytest.MonkeyPat
     tracing.configure("test", TelemetrySettings(sample_ratio=1.0), exporter=InMemorySpanExporter())
     assert recorded_of(1_000) == 1_000
     tracing.shutdown()
+
+
+class Collector(SpanExporter):
+    """Takes spans while it is there."""
+
+    def __init__(self) -> None:
+        self.there = True
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS if self.there else SpanExportResult.FAILURE
+
+
+def test_a_collector_that_is_away_is_told_once_and_once_that_it_is_back() -> None:
+    collector = Collector()
+    exporter = ToldOnce(collector, "http://collector:4317")
+    with capture_logs() as logs:
+        for collector.there in (True, False, False, False, True, True, False):
+            exporter.export(())
+    assert [(entry["log_level"], entry["event"].partition(":")[0]) for entry in logs] == [
+        ("warning", "traces are lost"),
+        ("info", "traces are kept again"),
+        ("warning", "traces are lost"),
+    ]
+
+
+def test_what_the_library_says_of_each_batch_is_for_who_asks_for_details(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    to_collector("http://127.0.0.1:1").shutdown()
+    library = logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter")
+    library.error("lost")
+    with caplog.at_level(logging.DEBUG, library.name):
+        library.error("lost, and why")
+    assert [record.message for record in caplog.records] == ["lost, and why"]

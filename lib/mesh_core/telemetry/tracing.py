@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from opentelemetry import trace
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, Status, StatusCode
@@ -35,16 +35,9 @@ Attributes = Mapping[str, Attribute]
 def configure(service: str, settings: TelemetrySettings, *, exporter: SpanExporter | None = None) -> None:
     """Record this process's share of traces as `service`, where there is an endpoint or an `exporter`."""
     if exporter is None and settings.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
-            OTLPSpanExporter,
-        )  # slow, often unused
+        from mesh_core.telemetry.exporting import to_collector  # slow, often unused
 
-        insecure = not settings.otlp_endpoint.startswith("https://")
-        # http_proxy in the environment is not meant for the mesh's own servers.
-        direct: Any = (("grpc.enable_http_proxy", 0),)  # numbers, too, whatever its annotation says
-        exporter = OTLPSpanExporter(
-            settings.otlp_endpoint, insecure=insecure, timeout=5, channel_options=direct
-        )
+        exporter = to_collector(settings.otlp_endpoint)
     if exporter is None:
         _recorder.stop()
     else:
