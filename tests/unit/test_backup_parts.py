@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh_cli.backup import Damaged, Refused
+from mesh_cli.backup import Damaged, Failed, Refused, recovery
 from mesh_cli.backup.log_files import is_whole, place, read_log, stored_log
 from mesh_cli.backup.objects import put_back
 from mesh_cli.backup.policy import Policy
@@ -102,6 +103,21 @@ def undamaged(backups: list[Backup]) -> Backups:
 def test_programs_get_the_password_where_other_users_do_not_see_it(url: str, address: str) -> None:
     shown, environment = client_address(url)
     assert (shown, environment["PGPASSWORD"]) == (address, "a@secret")
+
+
+async def test_a_database_that_does_not_stop_fails_the_restore_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "STOP_SECONDS", 0.1)
+    output = tmp_path / "log"
+    output.write_text("checkpoint starting")
+    process = await asyncio.to_thread(subprocess.Popen, ["sleep", "60"])
+    try:
+        with pytest.raises(Failed, match="did not stop within 0 s: \ncheckpoint starting"):
+            await recovery.until_stopped(process, output)
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.wait)
 
 
 class TestStreams:

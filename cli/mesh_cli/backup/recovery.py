@@ -28,7 +28,8 @@ OLD_SETTINGS = "postgresql.auto.conf.before-restore"
 _PORT = 5432
 _POLL_SECONDS = 0.05
 _TAIL = 15
-_STOP_SECONDS = 120.0
+STOP_SECONDS = 1800.0
+"""What a log of days changed may have to go to a slow disk first."""
 
 
 def server_user() -> str:
@@ -106,8 +107,7 @@ async def recovered(backup: Backup, data: Path, log: Path, until: datetime | Non
         await _until_promoted(process, url, output)
         yield url
         process.send_signal(signal.SIGINT)
-        if await asyncio.to_thread(process.wait, _STOP_SECONDS) != 0:
-            raise Failed(f"the database did not stop in order: {_tail(output)}")
+        await until_stopped(process, output)
     finally:
         if process.poll() is None:
             process.kill()
@@ -162,6 +162,16 @@ async def _until_promoted(process: subprocess.Popen[bytes], url: str, output: Pa
             continue
         await connection.close()
         return
+
+
+async def until_stopped(process: subprocess.Popen[bytes], output: Path) -> None:
+    """It writes what was brought back to the disk first. Raises `Failed`."""
+    try:
+        status = await asyncio.to_thread(process.wait, STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"the database did not stop within {STOP_SECONDS:.0f} s: {_tail(output)}") from None
+    if status != 0:
+        raise Failed(f"the database did not stop in order: {_tail(output)}")
 
 
 def _last_time(words: str) -> str:
