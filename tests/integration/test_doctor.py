@@ -188,7 +188,7 @@ async def test_parts_that_etcd_knows_are_asked_and_counted(
         await client.put(key, msgspec.json.encode(service))
     named = {"MESH_ETCD_ENDPOINTS": etcd, "MESH_CLUSTER_NAME": cluster, "MESH_DATABASE_URL": postgres_url}
     found = await findings(named)
-    assert any("2 processes may take 28 of" in one.seen for one in found if one.subject == "Postgres")
+    assert any("2 processes may take 30 of" in one.seen for one in found if one.subject == "Postgres")
     assert any("these 3 take TLS connections only" in one.seen for one in found if one.subject == "parts")
 
     await client.delete(f"/{cluster}/services/media/2".encode())

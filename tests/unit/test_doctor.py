@@ -120,9 +120,9 @@ def test_what_ails_postgres_is_told(fields: dict[str, Any], verdict: str, word: 
 
 
 def test_connections_must_do_for_every_process() -> None:
-    assert not told(postgres.connection_findings(HEALTHY, processes=7, pool=10))
+    assert not told(postgres.connection_findings(HEALTHY, processes=6, pool=10))
     [(verdict, seen)] = told(postgres.connection_findings(HEALTHY, processes=8, pool=10))
-    assert (verdict, seen) == ("warning", "8 processes may take 112 of 100 connections")
+    assert (verdict, seen) == ("warning", "8 processes may take 120 of 100 connections")
     [(verdict, _)] = told(postgres.connection_findings(replace(HEALTHY, used=96), processes=None, pool=10))
     assert verdict == "wrong"
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mesh_cli.up.state import MeshFile
+from mesh_core.settings import without_password
 from mesh_session_node.drivers.whatsapp_web.process import NoSidecar, find_program
 
 
@@ -17,7 +18,7 @@ def show_running(console: Console, mesh: MeshFile, seconds: float) -> None:
     console.print(_parts(mesh))
     console.print(f"\nstate      {mesh.state} [dim](data, logs, mesh.json)[/]", soft_wrap=True)
     for variable, address in mesh.servers.items():
-        console.print(f"[dim]{_server_name(variable):<10} {_without_password(address)}[/]", soft_wrap=True)
+        console.print(f"[dim]{_server_name(variable):<10} {without_password(address)}[/]", soft_wrap=True)
     console.print(f"admin key  {mesh.admin_key}", soft_wrap=True)
     console.print("\n[bold]Try[/]")
     for line in _calls(mesh):
@@ -59,11 +60,3 @@ def _has_sidecar() -> bool:
 def _server_name(variable: str) -> str:
     names = {"MESH_ETCD_ENDPOINTS": "etcd", "MESH_DATABASE_URL": "Postgres", "MESH_REDIS_URL": "Redis"}
     return names.get(variable, "objects")
-
-
-def _without_password(url: str) -> str:
-    head, separator, tail = url.rpartition("@")
-    if not separator:
-        return url
-    scheme, _, user = head.partition("://")
-    return f"{scheme}://{user.partition(':')[0]}:***@{tail}"

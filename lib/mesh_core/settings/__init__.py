@@ -8,7 +8,7 @@ from mesh_core.settings.call_limits import (
     parse_limits,
 )
 from mesh_core.settings.loader import EXIT_BAD_SETTINGS, BadSettings, load, read
-from mesh_core.settings.secrets import HIDDEN, secrets_of
+from mesh_core.settings.secrets import HIDDEN, secrets_of, without_password
 from mesh_core.settings.sections import (
     MAIN_STORE,
     AuthSettings,
@@ -60,4 +60,5 @@ __all__ = [
     "parse_limits",
     "read",
     "secrets_of",
+    "without_password",
 ]

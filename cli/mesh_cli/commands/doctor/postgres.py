@@ -28,6 +28,7 @@ from mesh_cli.commands.doctor.findings import (
     wrong,
 )
 from mesh_cli.commands.doctor.machine import room_finding
+from mesh_cli.plan.layout import DIRECT
 from mesh_core.database import DATABASE_ERRORS
 from mesh_core.database.migrations import newest_schema
 from mesh_core.database.pool import OLDEST_POSTGRES
@@ -41,8 +42,6 @@ SLOW_SECONDS = (0.02, 0.25)
 CLOCK_SECONDS = (1.0, MOST_SECONDS_OFF)
 """How far the clocks may be apart: further, and no part starts."""
 FULL = (0.8, 0.95)
-BESIDE_POOL = 4
-"""Connections of a process besides its pool: the journal, the beats, listening, a job."""
 HELD_BYTES = (10e9, 100e9)
 
 
@@ -117,7 +116,7 @@ def connection_findings(server: Server, processes: int | None, pool: int) -> Ite
     seen = f"{server.used} of {server.most} connections are used"
     yield measured(SUBJECT, server.used / server.most, FULL, seen, _CONNECTIONS)
     if processes:
-        wanted = processes * (pool + BESIDE_POOL)
+        wanted = processes * (pool + DIRECT)
         seen = f"{processes} processes may take {wanted} of {server.most} connections"
         yield warning(SUBJECT, seen, _CONNECTIONS) if wanted > server.most else good(SUBJECT, seen)
 
