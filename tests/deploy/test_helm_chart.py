@@ -39,6 +39,7 @@ EVERYTHING = (
     "sessionNode.autoscaling.enabled=true",
     "router.autoscaling.enabled=true",
     "router.loadBalancer.enabled=true",
+    "router.loadBalancer.endsTls=true",
     "traces.endpoint=http://collector:4317",
     "monitoring.podMonitors=true",
     r"nodeSelector.kubernetes\.io/arch=amd64",
@@ -125,6 +126,7 @@ def test_no_change_goes_unnoticed(
         ("settings.MESH_SERVER_LISTEN=x", "settings.MESH_SERVER_LISTEN: the chart sets it itself"),
         ("tolerations[0].keys=x", "'/tolerations/0': additional properties 'keys' not allowed"),
         ("networkPolicy.enabled=false", 'set settings.MESH_NETWORK_PRIVATE to "true"'),
+        ("router.loadBalancer.enabled=true", "callers would send their keys in plain text"),
     ],
 )
 def test_a_wrong_value_is_refused(setting: str, words: str) -> None:
