@@ -61,6 +61,12 @@ def test_folders_of_this_checkout_can_be_read_under_selinux_and_the_machines_own
     assert labelled == {each.split(":")[0] for each in given if each.startswith("../")}
 
 
+def test_another_secret_takes_the_place_of_the_parts_file_in_swarm() -> None:
+    for given, name in (({}, "sessionmesh_config"), ({"SESSIONMESH_CONFIG": "second"}, "second")):
+        stack = rendered(STACK, SESSIONMESH_IMAGE=IMAGE, **given)
+        assert stack["secrets"]["sessionmesh_config"]["name"] == name
+
+
 def test_what_is_mounted_from_here_is_there() -> None:
     compose = read_compose(COMPOSE, SESSIONMESH_IMAGE=IMAGE)
     mounted = [
