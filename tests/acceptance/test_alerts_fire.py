@@ -7,6 +7,7 @@ seconds (`SECOND` in `tests/support/prometheus_server.py`), and thresholds that 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -109,6 +110,7 @@ def mesh_to_break(
         mesh.stop()
     finally:
         mesh.ensure_gone()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
