@@ -91,6 +91,7 @@ READ_BY: dict[Poison, tuple[str, ...]] = {
         "xds-follow",
         "xds-follow-drain",
         "xds-snapshots",
+        "log levels",
     ),
 }
 """Which loops read which poison."""
@@ -103,6 +104,7 @@ OF_NO_DATA = {
     "database watch",  # what Postgres says of itself
     "media-workers",
     "current-store",
+    "readiness",  # what the part's own servers say
     "audit log",  # what callers sent was made fit when the call was noted
     "sidecar",  # tasks of its own read what the network writes, and when they fail it goes on
 }

@@ -270,7 +270,15 @@ async def _messages(victim: Victim, account: UUID, shard: int) -> None:
 async def keys(victim: Victim) -> None:
     """Keys of the cluster that are named, or say, what none of its parts would."""
     root = f"/{victim.cluster}/"
-    names = ("nodes/ghost", "owners/none", "owners/99999", "dead/", "loads/ghost", "jobs/ghost")
+    names = (
+        "nodes/ghost",
+        "owners/none",
+        "owners/99999",
+        "dead/",
+        "loads/ghost",
+        "jobs/ghost",
+        "log_levels/all/",
+    )
     kinds = tuple(f"services/{kind}/ghost" for kind in ("media", "webhook", "router", "simulator"))
     for name in (*names, *kinds):
         await victim.etcd.put((root + name).encode(), GARBAGE)

@@ -52,8 +52,8 @@ PROCESS = (
     Mutation(
         "secrets in logs for machines",
         f"{_PROCESS}/logs.py",
-        "[tracebacks, redaction, structlog",
-        "[tracebacks, structlog",
+        "            redaction,\n            structlog.processors.JSONRenderer",
+        "            structlog.processors.JSONRenderer",
         "tests/unit/test_core_redaction.py -k logs_have_no_secret",
     ),
     Mutation(
