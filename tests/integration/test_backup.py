@@ -214,7 +214,7 @@ async def test_what_was_committed_after_the_backup_comes_back_with_the_log(
     assert restored_until(a_part) < moment
 
     too_late = await place.restore(tmp_state / "late", "--until", "2199-01-01T00:00:00Z", repository=copy)
-    assert too_late.exit_code == DAMAGED
+    assert too_late.exit_code == DAMAGED, too_late.stderr
     assert "the log that was stored ends before the time of --until" in too_late.stderr
     assert "The last commit in it was at" in too_late.stderr
 

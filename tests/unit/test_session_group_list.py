@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from mesh_core.database.requests import RecordKind
 from mesh_core.ids import new_uuid
 from mesh_session_node.drivers.interface.groups import GroupInfo
+from mesh_session_node.drivers.interface.outcomes import Refusal, Refused
 from mesh_session_node.inbound.group_list import GroupList
 from mesh_session_node.inbound.groups import GroupBook
 from mesh_session_node.journal import COMMITTED, AccountRecord, Outcome, Row
@@ -25,7 +27,7 @@ def named(name: str) -> GroupInfo:
 class SlowList:
     """A network that answers what was so when it was asked for the list, and later what is so now."""
 
-    def __init__(self, listed: list[GroupInfo], now: GroupInfo) -> None:
+    def __init__(self, listed: list[GroupInfo], now: GroupInfo | None) -> None:
         self.asked, self.answers = asyncio.Event(), asyncio.Event()
         self._listed, self._now = listed, now
 
@@ -35,6 +37,8 @@ class SlowList:
         return self._listed
 
     async def get_group(self, _group: str) -> GroupInfo:
+        if self._now is None:
+            raise Refused(Refusal.UNKNOWN_CHAT, "there is no such group")
         return self._now
 
 
@@ -89,3 +93,22 @@ async def test_a_group_that_is_made_while_the_list_is_read_is_not_taken_for_left
 
 async def test_a_group_that_is_changed_while_the_list_is_read_stays_changed() -> None:
     assert await stored_after([named("old")], "new") == ({RecordKind.GROUP}, "new")
+
+
+async def test_a_group_that_is_gone_while_the_list_is_read_does_not_come_back() -> None:
+    stored: Any = Stored()
+    book, link = GroupBook(stored), SlowList([replace(named("old"), members=None)], None)
+    host = SimpleNamespace(journal=stored)
+    session: Any = SimpleNamespace(ref=SimpleNamespace(uuid=new_uuid()), link=link, closed=False, host=host)
+    await stored.write(None, *(await book.told(session, named("old"), event=False)).rows)
+
+    listing = asyncio.create_task(GroupList(book)._list(session))
+    await link.asked.wait()
+    async with book.turn(session, GROUP):
+        record = await book.record(session, GROUP)
+        assert record is not None
+        await stored.write(None, *(await book.lost(session, record)).rows)
+    link.answers.set()
+    await listing
+
+    assert {kind for kind, key in stored.rows if key == GROUP} == {RecordKind.GROUP_LEFT}

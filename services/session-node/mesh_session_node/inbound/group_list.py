@@ -71,10 +71,11 @@ class GroupList:
             if group.members is None:
                 await asyncio.sleep(PAUSE_SECONDS)
             async with self._book.turn(session, address):
-                info = group
-                if group.members is None or await self._is_news(session, address, before):
-                    info = await self._whole(session, group)
-                told = await self._book.told(session, info, event=False)
+                news = await self._is_news(session, address, before)
+                whole = await _whole(session, address) if news or group.members is None else group
+                if whole is None and news:
+                    continue  # what is stored is later than the list
+                told = await self._book.told(session, whole or group, event=False)
                 await _write(session, told.rows)
         there = {fit_group(group).address for group in groups}
         for address in before.keys() - there:
@@ -95,12 +96,6 @@ class GroupList:
         now = await self._book.records.of_any_kind(session.ref.uuid, KINDS, address)
         return now is not None and now != before.get(address)
 
-    async def _whole(self, session: SessionContext, group: GroupInfo) -> GroupInfo:
-        try:
-            return await _link(session).get_group(group.address)
-        except Refused:  # it was left, or is gone, since the list was made: what is told of it says so
-            return group
-
     async def _forget(self, session: SessionContext, group: str, before: Mapping[str, bytes]) -> None:
         """The account is not in this group any more, unless it has come back since."""
         async with self._book.turn(session, group):
@@ -109,6 +104,14 @@ class GroupList:
             record: GroupRecord | None = await self._book.record(session, group)
             if record is not None and record.group.own_role:
                 await _write(session, (await self._book.lost(session, record)).rows)
+
+
+async def _whole(session: SessionContext, address: str) -> GroupInfo | None:
+    """A group with its members; None when it was left, or is gone, which the network tells, or has told."""
+    try:
+        return await _link(session).get_group(address)
+    except Refused:
+        return None
 
 
 def _link(session: SessionContext) -> Acting:
