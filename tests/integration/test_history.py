@@ -15,9 +15,10 @@ from mesh_core.ids import Prefix, encode, new_uuid, shard_of
 from mesh_core.rpc.server.status import from_rpc_error
 from mesh_simulator.service import SimulatorServicer
 from sessionmesh.simulator.v1 import simulator_pb2
-from sessionmesh.v1 import chat_pb2, chat_pb2_grpc, event_pb2, job_pb2
+from sessionmesh.v1 import chat_pb2, chat_pb2_grpc, event_pb2, job_pb2, session_pb2
 from tests.support.eventually import eventually
 from tests.support.message_acts import written_to
+from tests.support.node_owners import owner_of
 from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -142,8 +143,11 @@ async def test_a_chat_is_not_passed_over_because_somebody_writes_in_it_meanwhile
 
 
 async def test_of_a_past_whose_node_is_killed_nothing_is_lost_or_told_twice(stage: Stage) -> None:
-    first, _second = await stage.running_nodes(2, **QUICKLY)
-    account = await stage.paired(first)
+    nodes = await stage.running_nodes(2, **QUICKLY)
+    account = await stage.create_account()
+    first = await owner_of(stage, nodes, account.id)
+    await stage.pair(first, account)
+    await stage.until_state(first, account, session_pb2.SESSION_STATE_CONNECTED)
     await give_past(stage, account, 3_000)
     job = await stage.owned(lambda: sync(stage, first, account, chat=ADA, max_messages=100_000))
     uuid = ids.decode(Prefix.JOB, job.id, "job")

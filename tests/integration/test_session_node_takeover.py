@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc.aio
 import pytest
 
-from mesh_core.ids import SHARDS
 from mesh_simulator.accounts.account import Behaviour
 from mesh_simulator.faults.faults import FaultKind
 from mesh_simulator.ledger.records import Kind
@@ -18,6 +16,7 @@ from sessionmesh.simnet.v1 import wire_pb2 as wire
 from sessionmesh.v1 import chat_pb2, chat_pb2_grpc, event_pb2, message_pb2
 from sessionmesh.v1 import session_pb2 as pb
 from tests.support.eventually import eventually
+from tests.support.node_owners import owner_of
 from tests.support.session_node_stage import RECIPIENT, Account, NodeProcess, Stage, open_stage, text_request
 
 pytestmark = pytest.mark.slow
@@ -39,35 +38,6 @@ async def test_a_session_that_hears_nothing_is_not_connected(stage: Stage) -> No
     session = await stage.until_state(node, account, pb.SESSION_STATE_BACKOFF)
     assert session.cause == pb.SESSION_CAUSE_KEEPALIVE_TIMED_OUT
     stage.network.faults.clear(stalled)
-
-
-async def owner_of(stage: Stage, nodes: list[NodeProcess], account_id: str) -> NodeProcess:
-    """The node that answers for the account, once each has its share: before that shards move."""
-    share = SHARDS // len(nodes)
-
-    async def shared() -> bool:
-        rows = await stage.database.fetch(
-            "SELECT count(*) AS shards FROM shard_fence WHERE NOT released GROUP BY holder"
-        )
-        return [row["shards"] for row in rows] == [share] * len(nodes)
-
-    await eventually(shared, what="an equal share for each node")
-
-    async def found() -> NodeProcess | None:
-        for node in nodes:
-            request = pb.WatchSessionRequest(account_id=account_id)  # a stream is not sent on to the owner
-            watching = node.sessions.WatchSession(request, metadata=stage.metadata, timeout=2)
-            try:
-                await watching.read()
-            except grpc.aio.AioRpcError:
-                continue
-            finally:
-                watching.cancel()
-            return node
-        return None
-
-    answer: NodeProcess = await eventually(found)
-    return answer
 
 
 @pytest.mark.parametrize("way", ["drained", "killed"])
