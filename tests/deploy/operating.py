@@ -12,7 +12,7 @@ from sessionmesh.admin.v1 import fleet_pb2
 from tests.deploy.load import Load
 from tests.deploy.running import RunningDeployment
 from tests.support.eventually import eventually
-from tests.support.mesh_api import Caller, open_caller
+from tests.support.mesh_api import Caller, open_caller, text_message
 
 ACCOUNTS = 10
 NODES = 2
@@ -66,3 +66,15 @@ async def roll(
 def _routers(deployed: RunningDeployment) -> list[str]:
     names = sorted(name for name in deployed.parts() if name.startswith("router"))
     return [f"{deployed.site.address(name)}:7600" for name in names]
+
+
+async def deliver(deployed: RunningDeployment) -> None:
+    """A message is sent and delivered, and a file is stored."""
+    async with admin(deployed) as operator:
+        _, tenant = await operator.new_tenant()
+        account = await tenant.new_account()
+        await tenant.pair(account, operator)
+        message = await tenant.send(text_message(account.id))
+        await tenant.until_delivered(account.id, message.id)
+        media = await tenant.upload(b"%PDF-1.7\n%%EOF\n", "offer.pdf")
+        assert media.size_bytes > 0

@@ -13,10 +13,9 @@ import pytest
 from tests.deploy.compose_file import COMPOSE, read_compose
 from tests.deploy.deployment import Deployment, Need
 from tests.deploy.helm_chart import Object, each_pod, pod_of, read_chart, render, workloads
-from tests.deploy.operating import admin, roll, until_settled
+from tests.deploy.operating import deliver, roll, until_settled
 from tests.deploy.running import RunningDeployment, running, without
 from tests.deploy.site import Site, link_programs, programs_of_servers, require_namespaces
-from tests.support.mesh_api import text_message
 
 SERVERS = ("secrets", "etcd", "postgres", "redis", "s3", "simulator")
 """Of Compose: they stand in for those that a cluster has. The first makes what the operator does."""
@@ -37,14 +36,7 @@ def deployed(folder: Path, prefix: Path) -> Iterator[RunningDeployment]:
 
 
 async def test_a_message_is_delivered(deployed: RunningDeployment) -> None:
-    async with admin(deployed) as operator:
-        _, tenant = await operator.new_tenant()
-        account = await tenant.new_account()
-        await tenant.pair(account, operator)
-        message = await tenant.send(text_message(account.id))
-        await tenant.until_delivered(account.id, message.id)
-        media = await tenant.upload(b"%PDF-1.7\n%%EOF\n", "offer.pdf")
-        assert media.size_bytes > 0
+    await deliver(deployed)
 
 
 def test_each_probe_is_answered(deployed: RunningDeployment) -> None:
