@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import grpc.aio
+from contextlib import suppress
 
-from mesh_core.ids import SHARDS
-from sessionmesh.v1 import session_pb2 as pb
+from mesh_core.etcd import Etcd, EtcdUnavailable
+from mesh_core.ids import shard_of
 from tests.support.eventually import eventually
+from tests.support.placement import Placement, read_placement
 from tests.support.session_node_stage import NodeProcess, Stage
 
 
 async def owner_of(stage: Stage, nodes: list[NodeProcess], account_id: str) -> NodeProcess:
-    """The node that answers for the account, once each has its share: before that shards move."""
-    share = SHARDS // len(nodes)
+    """The account's node, once nobody but `nodes` takes part and no shard would move any more."""
+    etcd = Etcd.at(stage.environment["MESH_ETCD_ENDPOINTS"])
 
-    async def shared() -> bool:
-        rows = await stage.database.fetch(
-            "SELECT count(*) AS shards FROM shard_fence WHERE NOT released GROUP BY holder"
-        )
-        return [row["shards"] for row in rows] == [share] * len(nodes)
-
-    await eventually(shared, what="an equal share for each node")
-
-    async def found() -> NodeProcess | None:
-        for node in nodes:
-            request = pb.WatchSessionRequest(account_id=account_id)  # a stream is not sent on to the owner
-            watching = node.sessions.WatchSession(request, metadata=stage.metadata, timeout=2)
-            try:
-                await watching.read()
-            except grpc.aio.AioRpcError:
-                continue
-            finally:
-                watching.cancel()
-            return node
+    async def settled() -> Placement | None:
+        with suppress(EtcdUnavailable):
+            seen = await read_placement(etcd, stage.environment["MESH_CLUSTER_NAME"], stage.database)
+            if len(seen.nodes) == len(nodes) and seen.is_settled(*seen.nodes):
+                return seen
         return None
 
-    answer: NodeProcess = await eventually(found)
-    return answer
+    try:
+        placement = await eventually(settled, what=f"shares of all shards for {len(nodes)} nodes")
+    finally:
+        await etcd.close()
+    owner = placement.owners[shard_of(account_id)].address
+    return next(node for node in nodes if node.address == owner)

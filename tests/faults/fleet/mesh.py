@@ -25,11 +25,11 @@ from tests.faults.fleet.etcd_cluster import EtcdCluster
 from tests.faults.fleet.ledger import Logins, read_logins
 from tests.faults.fleet.node import Node
 from tests.faults.fleet.parts import Part, PartPlan
-from tests.faults.fleet.placement import Placement, read_placement
 from tests.faults.fleet.recorder import record_history
 from tests.faults.fleet.servers import Etcd, Postgres
 from tests.faults.fleet.sites import Host, Site
 from tests.support.eventually import eventually
+from tests.support.placement import Placement, read_placement
 
 CLUSTER = "faults"
 SETTLE_SECONDS = 60.0
