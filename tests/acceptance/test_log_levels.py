@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sessionmesh.admin.v1 import fleet_pb2
@@ -18,6 +19,7 @@ def levels_of(log: Log) -> list[object]:
     return [event["levels"] for event in log.events(CHANGED)]
 
 
+@pytest.mark.read_back("SetLogLevel")
 def test_a_node_logs_more_for_a_time_without_a_restart(mesh: MeshProcess) -> None:
     nodes = sorted(name for name in mesh.file.parts if name.startswith("node"))
     chosen, other = (Log(mesh.state / "logs" / f"{name}.log") for name in nodes[:2])

@@ -101,7 +101,7 @@ async def beats(world: World, tenant: Tenant, count: int) -> None:
 # --- what callers make, see and delete
 
 
-@pytest.mark.read_back("CreateSubscription", "ListSubscriptions")
+@pytest.mark.read_back("CreateSubscription", "GetSubscription", "ListSubscriptions")
 async def test_a_subscription_is_made_seen_and_deleted(tenant: Tenant, api: Client) -> None:
     account = ids.new_id(Prefix.ACCOUNT)
     fields: dict[str, Any] = {
@@ -235,7 +235,7 @@ async def test_a_key_that_is_limited_to_accounts_has_no_subscriptions(
 # --- one consumer
 
 
-@pytest.mark.read_back("AcknowledgeEvents", "GetSubscription")
+@pytest.mark.read_back("AcknowledgeEvents")
 async def test_what_is_acknowledged_does_not_come_again_and_the_rest_does(
     tenant: Tenant, api: Client
 ) -> None:
